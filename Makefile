@@ -1,0 +1,40 @@
+# The two commands of the README, and what a developer needs. Everything installs what it lacks.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: demo test setup check unit vm lock clean
+
+demo: setup  ## the main job: one fix from source to a running container host
+	$(BIN)/kmend demo
+
+test: setup check  ## all tests, real kernels included
+	$(BIN)/pytest
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml packaging/setup
+	packaging/setup $(PYTHON) $(VENV)
+	touch $@
+
+check: setup  ## style, types, the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup  ## the fast tests only
+	$(BIN)/pytest tests/unit tests/flow
+
+vm: setup  ## the tests that boot kernels
+	$(BIN)/pytest tests/vm
+
+lock:  ## write requirements.txt anew from pyproject.toml: hashes, no addresses
+	$(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --extra build --extra dev pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf build dist

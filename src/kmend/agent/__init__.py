@@ -1,0 +1,1 @@
+"""Step 5: on each host: fetch, verify, apply, watch, report."""

@@ -1,0 +1,1 @@
+"""Step 1: fix and kernel to livepatch module."""

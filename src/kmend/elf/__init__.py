@@ -1,0 +1,1 @@
+"""Reads, matches and writes ELF objects."""

@@ -1,0 +1,1 @@
+"""Which kernels a distribution offers, and their Kits on this machine."""

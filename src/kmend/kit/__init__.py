@@ -1,0 +1,1 @@
+"""Ground floor: errors, running programs, files, logging and progress. Knows nothing about kernels."""

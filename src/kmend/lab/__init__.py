@@ -1,0 +1,1 @@
+"""Step 2: boots that kernel, loads the livepatch, tries to break it."""

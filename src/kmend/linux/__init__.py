@@ -1,0 +1,1 @@
+"""One Linux machine as Python: kernel identity, livepatch sysfs, modules."""

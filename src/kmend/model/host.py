@@ -1,0 +1,55 @@
+"""Channel, Offer and what an agent knows of its host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from kmend.model.kernel import Kernel
+from kmend.model.livepatch import Livepatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelEntry:
+    """What a channel holds for one kernel: the newest livepatch's manifest and where its signed module lies."""
+
+    livepatch: Livepatch
+    module_target: str
+    """TUF target path of the signed module, under the channel's prefix."""
+    module_sha256: str
+    """Of the signed module."""
+
+
+class AgentPhase(StrEnum):
+    """Where the agent stands; it is written down before and after each change."""
+
+    IDLE = "idle"
+    LOADING = "loading"
+    """A livepatch was about to be loaded; found after a start, it means that the load was cut short."""
+    APPLIED = "applied"
+    REVERTING = "reverting"
+    UNLOADING = "unloading"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """What the agent remembers across restarts and reboots."""
+
+    phase: AgentPhase
+    boot_id: str
+    """Of the boot in which this was written."""
+    livepatch: Livepatch | None
+    """Which one the phase speaks of."""
+    quarantined: tuple[int, ...]
+    """Livepatch numbers that are not applied again on this host."""
+    changed: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostKernel:
+    """The running kernel of a host: identity and boot."""
+
+    kernel: Kernel
+    boot_id: str

@@ -1,0 +1,1 @@
+"""Verified reading of the signed repository (TUF client)."""
