@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -37,7 +37,7 @@ def shown(*, console: Console | None = None) -> Iterator[Progress]:
 class PlainLines:
     """One line per step when it begins, one every ten seconds while it runs, for logs and pipes."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: IO[str]) -> None:
         self._file = file
         self._step = ""
         self._begun = self._said = time.monotonic()
@@ -90,7 +90,7 @@ class _LiveBars:
             )
 
     def note(self, text: str) -> None:
-        self._bars.console.print(f"  {escape(text)}")
+        self._bars.console.print(f"  {escape(text)}", highlight=False)
 
     def end(self) -> None:
         if self._task is None:
@@ -98,7 +98,7 @@ class _LiveBars:
         self._bars.remove_task(self._task)
         self._task = None
         seconds = time.monotonic() - self._begun
-        self._bars.console.print(f"[green]✓[/] {escape(self._step)} [dim]{seconds:.1f} s[/]")
+        self._bars.console.print(f"[green]✓[/] {escape(self._step)} [dim]{seconds:.1f} s[/]", highlight=False)
 
 
 def _bars(console: Console) -> Bars:
