@@ -1,0 +1,257 @@
+"""A relocatable kernel object taken apart: pieces (functions, data) and what each refers to.
+
+Expects objects compiled with ``-ffunction-sections -fdata-sections``; functions that share a section all the
+same (``.sched.text``, ``.init.text``) are cut at their symbols, and the branches between them, which the
+assembler has resolved, are turned back into references.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from kmend.elf import constants as c
+from kmend.elf.code import Instruction, decode, is_short
+from kmend.elf.reader import ElfFile, Relocation, Section, Symbol
+from kmend.kit.errors import InputError
+
+
+class Content(NamedTuple):
+    """A literal that is known by what it holds: a string with its NUL, or a constant."""
+
+    data: bytes
+    section: str
+    """Name of the section that it stands in."""
+
+
+class Undefined(NamedTuple):
+    """A symbol of another object."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """One function, one variable, or a section without symbols."""
+
+    name: str
+    section: Section
+    offset: int
+    """Where it begins in its section."""
+    size: int
+    bind: int
+    is_function: bool
+    aliases: tuple[str, ...]
+    """Other names of the same place."""
+    code: bytes
+    """Its bytes, zero where relocations will be filled in."""
+    references: list[Reference] = field(default_factory=list)
+    fixed_branches: int = 0
+    """Short branches to other functions, which cannot be turned into references."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """A section without symbols of its own."""
+        return self.name == self.section.name
+
+    @property
+    def is_writable(self) -> bool:
+        """Data that may change while the kernel runs."""
+        return bool(self.section.flags & c.SHF_WRITE)
+
+
+class Reference(NamedTuple):
+    """A relocation in terms of what it points to.
+
+    ``offset`` counts within the piece; ``adjust`` is the distance from there to the address that a PC-relative
+    value counts from (4 plus what follows in the instruction; 0 in data); ``delta`` counts bytes into the target.
+    """
+
+    offset: int
+    type: int
+    adjust: int
+    target: Piece | Undefined | Content
+    delta: int
+    is_branch: bool
+
+
+class ObjectCode:
+    """All pieces of one object.
+
+    ``functions`` and ``data`` map names (and aliases) to pieces. ``tables`` are the sections without symbols.
+
+    Raises:
+        InputError: The file is damaged, not relocatable, or holds what no kernel object holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.elf = ElfFile(path)
+        if self.elf.type != c.ET_REL:
+            raise InputError(f"{path} is not a relocatable object (.o or .ko).")
+        self._pieces: dict[int, list[Piece]] = {}
+        self._starts: dict[int, list[int]] = {}
+        self._instructions: dict[int, dict[int, Instruction]] = {}
+        self._cut()
+        for piece in self.pieces():
+            piece.references = list(self._references(piece))
+        self.functions = {name: piece for piece in self.pieces() if piece.is_function for name in _names(piece)}
+        self.data = {
+            name: piece
+            for piece in self.pieces()
+            if not piece.is_function and not piece.is_anonymous
+            for name in _names(piece)
+        }
+
+    def pieces(self) -> Iterator[Piece]:
+        """Every piece once, in file order."""
+        for pieces in self._pieces.values():
+            yield from pieces
+
+    def tables(self, name: str) -> list[Piece]:
+        """The sections of that name that have no symbols (there may be several)."""
+        return [piece for piece in self.pieces() if piece.section.name == name and piece.is_anonymous]
+
+    def file_name(self) -> str:
+        """Name of the source file without folders, as its FILE symbol has it; empty when there is none."""
+        names = [symbol.name for symbol in self.elf.symbols if symbol.type == c.STT_FILE]
+        return names[0] if names else ""
+
+    def file_locals(self) -> list[Symbol]:
+        """Local functions and variables in symbol table order."""
+        kinds = {c.STT_FUNC, c.STT_OBJECT}
+        return [symbol for symbol in self.elf.symbols if symbol.is_local and symbol.type in kinds]
+
+    def _cut(self) -> None:
+        labels: dict[int, list[Symbol]] = {}
+        for symbol in self.elf.symbols:
+            if symbol.section == c.SHN_COMMON:
+                raise InputError(f"{self.elf.path}: common symbol {symbol.name}; compile with -fno-common.")
+            if symbol.type not in {c.STT_SECTION, c.STT_FILE} and not symbol.name.startswith(".L"):
+                labels.setdefault(symbol.section, []).append(symbol)
+        for section in self.elf.sections:
+            if section.flags & c.SHF_ALLOC and not section.is_strings:
+                self._pieces[section.number] = _pieces_of(self.elf, section, labels.get(section.number, []))
+                self._starts[section.number] = [piece.offset for piece in self._pieces[section.number]]
+
+    def _references(self, piece: Piece) -> Iterator[Reference]:
+        own = [
+            relocation
+            for relocation in self.elf.relocations(piece.section)
+            if piece.offset <= relocation.offset < piece.offset + max(piece.size, 1)
+        ]
+        places = self._places(piece) if piece.section.is_text else {}
+        filled = set()
+        code = bytearray(piece.code)
+        for relocation in own:
+            at = relocation.offset - piece.offset
+            width = c.RELOCATION_SIZES.get(relocation.type)
+            if width is None:
+                raise InputError(
+                    f"{self.elf.path}: relocation type {relocation.type} in {piece.section.name} "
+                    "is not one that x86-64 kernel code uses."
+                )
+            code[at : at + width] = bytes(width)
+            instruction = places.get(at)
+            filled.add(instruction.offset if instruction else -1)
+            yield self._reference(relocation, at, instruction)
+        if piece.is_function and len(self._pieces[piece.section.number]) > 1:
+            yield from self._resolved_branches(piece, places, filled, code)
+        piece.code = bytes(code)
+
+    def _places(self, piece: Piece) -> dict[int, Instruction]:
+        """Offset of each byte of the piece's code to the instruction that it belongs to."""
+        return {at: one for one in decode(piece.code) for at in range(one.offset, one.end)}
+
+    def _reference(self, relocation: Relocation, at: int, instruction: Instruction | None) -> Reference:
+        adjust = 0
+        if instruction is not None and relocation.type in c.PC_RELATIVE:
+            adjust = instruction.end - at
+        symbol = self.elf.symbols[relocation.symbol]
+        branch = instruction is not None and instruction.is_branch and relocation.type in c.PC_RELATIVE
+        target, delta = self._target(symbol, relocation.addend + adjust)
+        return Reference(at, relocation.type, adjust, target, delta, branch)
+
+    def _target(self, symbol: Symbol, distance: int) -> tuple[Piece | Undefined | Content, int]:
+        if symbol.section in {c.SHN_UNDEF, c.SHN_ABS}:
+            return Undefined(symbol.name), distance
+        section = self.elf.sections[symbol.section]
+        place = symbol.value + distance
+        if section.flags & c.SHF_MERGE:
+            return self._literal(section, place), 0
+        if section.number not in self._pieces:
+            raise InputError(f"{self.elf.path}: a relocation points into section {section.name}, which is not loaded.")
+        named = symbol.type != c.STT_SECTION
+        piece = self._piece_at(section, symbol.value if named else place)
+        return piece, place - piece.offset
+
+    def _literal(self, section: Section, place: int) -> Content:
+        if section.is_strings:
+            data = self.elf.content(section)
+            end = data.find(b"\0" * max(1, section.entry_size), place)
+            return Content(data[place : end + max(1, section.entry_size)], section.name)
+        return Content(self.elf.read(section, place, section.entry_size), section.name)
+
+    def _piece_at(self, section: Section, place: int) -> Piece:
+        pieces = self._pieces[section.number]
+        return pieces[max(0, bisect.bisect_right(self._starts[section.number], place) - 1)]
+
+    def piece_at(self, section: Section, place: int) -> Piece:
+        """The piece that covers (or last begins before) a place in a section."""
+        return self._piece_at(section, place)
+
+    def _resolved_branches(
+        self, piece: Piece, places: dict[int, Instruction], filled: set[int], code: bytearray
+    ) -> Iterator[Reference]:
+        """Branches to neighbours in the same section, which have no relocation any more."""
+        for one in dict.fromkeys(places.values()):
+            goal = one.target()
+            if goal is None or one.offset in filled or 0 <= goal < piece.size:
+                continue
+            if is_short(one):
+                piece.fixed_branches += 1
+                continue
+            target = self._piece_at(piece.section, piece.offset + goal)
+            code[one.end - 4 : one.end] = bytes(4)
+            delta = piece.offset + goal - target.offset
+            yield Reference(one.end - 4, c.R_X86_64_PLT32, 4, target, delta, True)
+
+
+def _names(piece: Piece) -> tuple[str, ...]:
+    return (piece.name, *piece.aliases)
+
+
+def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list[Piece]:
+    """Cut one section at its symbols; a section without symbols is one piece named after it."""
+    places: dict[int, list[Symbol]] = {}
+    for symbol in labels:
+        places.setdefault(symbol.value, []).append(symbol)
+    if not places or min(places) > 0:
+        places[0] = []
+    starts = sorted(places)
+    pieces = []
+    for start, end in zip(starts, [*starts[1:], section.size], strict=True):
+        symbols = sorted(places[start], key=_rank)
+        sized = max((symbol.size for symbol in symbols), default=0)
+        size = min(sized or end - start, end - start) if section.is_text else end - start
+        first = symbols[0] if symbols else None
+        pieces.append(
+            Piece(
+                name=first.name if first else section.name,
+                section=section,
+                offset=start,
+                size=size,
+                bind=first.bind if first else c.STB_LOCAL,
+                is_function=section.is_text and first is not None,
+                aliases=tuple(symbol.name for symbol in symbols[1:]),
+                code=elf.read(section, start, size),
+            )
+        )
+    return pieces
+
+
+def _rank(symbol: Symbol) -> tuple[bool, bool, str]:
+    """Functions and variables before labels, global names before local ones."""
+    return symbol.type == c.STT_NOTYPE, symbol.is_local, symbol.name
