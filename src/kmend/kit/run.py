@@ -103,12 +103,14 @@ def spawn(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: bool = False,
+    stdin: bool | IO[bytes] = False,
     stdout: IO[bytes] | None = None,
     stderr: IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program in a process group of its own; leaving the block ends the whole group.
+
+    ``stdin`` is a pipe when True, an empty input when False, else an open file.
 
     The kernel ends the program too when kmend is killed (PR_SET_PDEATHSIG), so nothing is left behind.
 
@@ -121,7 +123,7 @@ def spawn(
             [*_DIE_WITH_PARENT, *words],
             cwd=cwd,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdin={True: subprocess.PIPE, False: subprocess.DEVNULL}[stdin] if isinstance(stdin, bool) else stdin,
             stdout=stdout or subprocess.PIPE,
             stderr=stderr or subprocess.PIPE,
             pass_fds=tuple(pass_fds),
