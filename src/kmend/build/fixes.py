@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _SIZE_LIMIT = 8 << 20
 _REQUIRED = ("name", "cves", "title", "origin")
 _OPTIONAL = ("reasoning", "reviewer")
+_LISTS = ("cves", "files", "functions", "adds")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CVE = re.compile(r"CVE-\d{4}-\d{4,}")
 _FORM = "docs/reference/fix-folder.md describes the form."
@@ -105,7 +106,7 @@ def _keys(path: Path) -> Mapping[str, Any]:
 
 
 def check_keys(keys: Mapping[str, Any], path: Path, *, required: Sequence[str], optional: Sequence[str]) -> None:
-    """Check a TOML table of strings in which ``cves``, ``files`` and ``functions`` are lists of strings.
+    """Check a TOML table of strings in which some keys are lists of strings.
 
     Raises:
         InputError: A key is missing, unknown or of another type, or a CVE id is none.
@@ -120,7 +121,7 @@ def check_keys(keys: Mapping[str, Any], path: Path, *, required: Sequence[str], 
             f"{path} {' and '.join(faults)}.", hint=f"Keys: {', '.join((*required, *optional))}. {_FORM}"
         )
     for key, value in keys.items():
-        if key in ("cves", "files", "functions"):
+        if key in _LISTS:
             if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
                 raise InputError(f"{path}: {key} must be a list of strings, not {value!r}.", hint=_FORM)
         elif not isinstance(value, str) or (key in required and not value.strip()):
