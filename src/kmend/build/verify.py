@@ -169,11 +169,15 @@ def _agree(
         if not isinstance(found, (Content, Undefined)):
             data = walk.running.bytes_at(found, len(target.data))
         if data != target.data:
-            raise _Difference(mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {data!r}", "a literal differs")
+            raise _Difference(
+                mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {data!r}", "a literal differs"
+            )
         return True
     if isinstance(found, Undefined):
         if found.name != wanted:
-            raise _Difference(mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {found.name}", "other symbol")
+            raise _Difference(
+                mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {found.name}", "other symbol"
+            )
         return True
     if isinstance(found, Content):
         return False

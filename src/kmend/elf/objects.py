@@ -182,7 +182,9 @@ class ObjectCode:
         if section.flags & c.SHF_MERGE:
             return self._literal(section, place), 0
         if section.number not in self._pieces:
-            raise InputError(f"{self.elf.path}: a relocation points into section {section.name}, which is not loaded.")
+            raise InputError(
+                f"{self.elf.path}: a relocation points into section {section.name}, which is not loaded."
+            )
         named = symbol.type != c.STT_SECTION
         piece = self._piece_at(section, symbol.value if named else place)
         return piece, place - piece.offset

@@ -63,6 +63,15 @@ def load(release: str) -> Kit:
     return Kit(kernel=record.kernel, folder=folder, source=tree, compiler=record.compiler, **paths)
 
 
+def version_of(release: str) -> str:
+    """The package version of a kit here, in order or not; "" where that cannot be told."""
+    try:
+        mark = places.kit_folder(release) / MARK
+        return wire.load(Record, mark.read_bytes(), what=str(mark)).kernel.version
+    except (OSError, InputError):
+        return ""
+
+
 def is_whole(release: str, version: str) -> bool:
     """Whether the kit is in order but for its source tree."""
     folder = places.kit_folder(release)

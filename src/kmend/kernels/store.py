@@ -8,12 +8,23 @@ from pathlib import Path
 
 from kmend.kernels import places
 from kmend.kernels.bring import CHANGELOG, bring, bring_packages, provider
-from kmend.kernels.record import load, releases, tree_of
+from kmend.kernels.record import load, releases, tree_of, version_of
 from kmend.kit.errors import InputError, SourceError
 from kmend.kit.progress import Progress, Silent
 from kmend.model.kernel import Kit, OfferedKernel
 
-__all__ = ["changelog", "fetch", "find", "load", "offered", "oldest_and_newest", "releases", "source"]
+__all__ = [
+    "changelog",
+    "fetch",
+    "find",
+    "lists_age",
+    "load",
+    "offered",
+    "oldest_and_newest",
+    "releases",
+    "source",
+    "version_of",
+]
 
 
 def offered() -> tuple[OfferedKernel, ...]:
@@ -23,6 +34,11 @@ def offered() -> tuple[OfferedKernel, ...]:
         SourceError: The package lists are empty.
     """
     return provider().offered()
+
+
+def lists_age() -> float | None:
+    """Seconds since the package lists were brought up to date; None where it cannot be told."""
+    return provider().lists_age()
 
 
 def find(release: str, *, version: str = "") -> OfferedKernel:
