@@ -152,13 +152,22 @@ def apply(fixes: tuple[Fix, ...], *, source: Path, into: Path) -> tuple[str, ...
         InputError: A hunk does not apply exactly, two fixes conflict, or a file is not an ordinary file of the
             source tree. Nothing is written then.
     """
+    texts = changed(fixes, source=source)
+    _write(texts, into)
+    return tuple(texts)
+
+
+def changed(fixes: tuple[Fix, ...], *, source: Path) -> Mapping[str, str]:
+    """What ``apply`` would write: text by path, sorted; bytes that are not UTF-8 are surrogate escapes.
+
+    Raises:
+        InputError: As ``apply``.
+    """
     changes: dict[str, list[tuple[Fix, FileDiff]]] = {}
     for fix in fixes:
         for file in unified.parse(fix.diff, what=f"Fix {fix.name}"):
             changes.setdefault(file.path, []).append((fix, file))
-    texts = {path: _changed(path, changes[path], source) for path in sorted(changes)}
-    _write(texts, into)
-    return tuple(texts)
+    return {path: _changed(path, changes[path], source) for path in sorted(changes)}
 
 
 def _changed(path: str, changes: list[tuple[Fix, FileDiff]], source: Path) -> str:

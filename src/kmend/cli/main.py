@@ -16,6 +16,7 @@ from kmend.kit.errors import KmendError
 _VERBS = {
     "agent": "agent",
     "build": "build",
+    "fix": "fix",
     "kernel": "kernel",
     "keys": "keys",
     "lab": "lab",
