@@ -28,7 +28,7 @@ class Kit:
     image: Path
     """Bootable image (bzImage)."""
     modules: Path
-    """The folder ``lib/modules/RELEASE`` with the modules as the host loads them, and modules.dep."""
+    """The folder ``lib/modules/RELEASE`` with the modules as the host loads them."""
     vmlinux: Path
     """Linked kernel with symbols and DWARF."""
     debug_modules: Path

@@ -1,0 +1,267 @@
+"""From a Patchset to a livepatch module: the steps, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmend import __version__
+from kmend.build import fixes as fix_folders
+from kmend.build import loader, module
+from kmend.build.check import objections as objections_to
+from kmend.build.compare import Difference, compare
+from kmend.build.compile import Compiled, compile_all
+from kmend.build.extract import Extraction
+from kmend.build.module import NewFunction
+from kmend.build.resolve import Resolver
+from kmend.build.tree import Tree, prepare
+from kmend.build.verify import Proof, prove
+from kmend.build.view import KernelView
+from kmend.elf.objects import ObjectCode, Piece
+from kmend.elf.running import VMLINUX, Block, Running
+from kmend.kit.cache import cache_root
+from kmend.kit.files import scratch, sha256_of, sync_folder, write_atomic
+from kmend.kit.progress import Progress
+from kmend.model import wire
+from kmend.model.fix import Fix, Objection, ObjectionCode, Patchset
+from kmend.model.kernel import Kit
+from kmend.model.livepatch import FixRecord, Livepatch, ReplacedFunction
+
+MODULE_FILE = "livepatch.ko"
+MANIFEST_FILE = "livepatch.json"
+PROBES = "probes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One affected object on its way: what differs, and where the running code is."""
+
+    compiled: Compiled
+    difference: Difference
+    running: Running
+    block: Block | None
+
+
+def build(patchset: Patchset, kit: Kit, *, out: Path, progress: Progress) -> Livepatch | tuple[Objection, ...]:
+    """Build the livepatch of a Patchset and leave it in a folder: module, manifest, probes.
+
+    Args:
+        patchset: What to build.
+        kit: Of the patchset's kernel.
+        out: The folder; it appears (or is replaced) only when everything has succeeded.
+        progress: Told about each step.
+
+    Returns:
+        The manifest, or every Objection that was found.
+
+    Raises:
+        InputError: A fix cannot be read or applied.
+        BugError: The finished module would not load.
+    """
+    with scratch(cache_root() / "build") as work:
+        progress.step("Applying the fixes beside the source")
+        files = fix_folders.apply(patchset.fixes, source=kit.source, into=work / "overlay")
+        tree = prepare(kit, progress=progress)
+        compiled, objections = compile_all(files, tree=tree, overlay=work / "overlay", progress=progress)
+        if objections:
+            return tuple(objections)
+        view = KernelView(kit)
+        progress.step("Proving the recompiled originals equal to the running code")
+        parts, objections = _parts(compiled, view)
+        functions, proven = _prove(parts)
+        objections += proven
+        if objections:
+            return tuple(objections)
+        progress.step("Taking the changed functions out")
+        extractions, objections = _extract(parts, view)
+        if objections:
+            return tuple(objections)
+        progress.step("Linking the livepatch and reading it back")
+        return _finish(patchset, tree, view, functions, extractions, work=work, out=out)
+
+
+def _parts(compiled: Sequence[Compiled], view: KernelView) -> tuple[list[_Part], list[Objection]]:
+    parts: list[_Part] = []
+    objections: list[Objection] = []
+    for one in compiled:
+        found = _part(one, view)
+        if isinstance(found, Objection):
+            objections.append(found)
+        else:
+            parts.append(found)
+            objections += objections_to(found.difference, place=one.target)
+    if not objections and not any(part.difference.changed or part.difference.new_functions for part in parts):
+        objections.append(
+            Objection(
+                code=ObjectionCode.NO_CHANGE,
+                place=", ".join(one.target for one in compiled),
+                reason="The fixed source compiles to the same code as the original: nothing changes.",
+                advice="Look whether the fix was applied already, or changes only comments or code that is not built.",
+            )
+        )
+    return parts, objections
+
+
+def _part(compiled: Compiled, view: KernelView) -> _Part | Objection:
+    running = view.running(compiled.linked_into)
+    if running is None:
+        return _not_built(compiled, f"this kernel has no module {compiled.linked_into}")
+    original = ObjectCode(compiled.original)
+    difference = compare(original, ObjectCode(compiled.fixed), view.sizes)
+    blocks = running.blocks_like(original)
+    block = blocks[0] if len(blocks) == 1 else None
+    if not blocks and (original.functions or original.data):
+        return _not_built(compiled, f"{running.name} holds no code of this file")
+    if len(blocks) > 1 and any(one.is_local for one in original.elf.symbols if one.type and one.name):
+        if original.file_locals():
+            return Objection(
+                code=ObjectionCode.AMBIGUOUS_SYMBOL,
+                place=compiled.target,
+                reason=f"{running.name} holds {len(blocks)} files named {original.file_name()} that look alike.",
+                advice="kmend cannot tell which of them is meant; fix a caller in another file instead.",
+            )
+    return _Part(compiled=compiled, difference=difference, running=running, block=block)
+
+
+def _not_built(compiled: Compiled, why: str) -> Objection:
+    return Objection(
+        code=ObjectionCode.NOT_BUILT,
+        place=compiled.target,
+        reason=f"{compiled.target} is not part of this kernel: {why}.",
+        advice="This kernel is not affected through this file. Leave it out of the fix.",
+    )
+
+
+def _prove(parts: Sequence[_Part]) -> tuple[dict[Piece, ReplacedFunction], list[Objection]]:
+    """Prove every function that is replaced, with its cold part, and find its position."""
+    functions: dict[Piece, ReplacedFunction] = {}
+    objections: list[Objection] = []
+    for part in parts:
+        for change in part.difference.changed:
+            cold = part.difference.original.functions.get(f"{change.original.name}.cold")
+            pieces = [change.original, *([cold] if cold is not None else [])]
+            proofs = [
+                prove(piece, running=part.running, block=part.block, place=part.compiled.target) for piece in pieces
+            ]
+            refused = [one for one in proofs if isinstance(one, Objection)]
+            if refused:
+                objections += refused
+                continue
+            found = _replaced(part, change.original, [one for one in proofs if isinstance(one, Proof)])
+            if isinstance(found, Objection):
+                objections.append(found)
+            else:
+                functions[change.fixed] = found
+    return functions, objections
+
+
+def _replaced(part: _Part, original: Piece, proofs: Sequence[Proof]) -> ReplacedFunction | Objection:
+    symbol = part.running.find(original.name, part.block)
+    position = part.running.position(symbol) if symbol is not None else None
+    if symbol is None or position is None:
+        return Objection(
+            code=ObjectionCode.UNRESOLVED_SYMBOL,
+            place=f"{part.compiled.target}: {original.name}",
+            reason=f"The symbol table of the running {part.running.name} does not show {original.name}.",
+            advice="Change its callers instead.",
+        )
+    return ReplacedFunction(
+        object=part.running.name,
+        name=symbol.name,
+        position=position,
+        size=symbol.size,
+        bytes_proven=sum(proof.bytes_proven for proof in proofs),
+    )
+
+
+def _extract(parts: Sequence[_Part], view: KernelView) -> tuple[list[Extraction], list[Objection]]:
+    new_names = frozenset(
+        name
+        for part in parts
+        for piece in part.difference.new_functions
+        if piece.bind
+        for name in (piece.name, *piece.aliases)
+    )
+    extractions = [
+        Extraction(
+            part.difference,
+            Resolver(view, part.running, part.block, new_names),
+            place=part.compiled.target,
+            prefix=str(number),
+        )
+        for number, part in enumerate(parts)
+    ]
+    return extractions, [one for extraction in extractions for one in extraction.objections]
+
+
+def _finish(
+    patchset: Patchset,
+    tree: Tree,
+    view: KernelView,
+    functions: dict[Piece, ReplacedFunction],
+    extractions: Sequence[Extraction],
+    *,
+    work: Path,
+    out: Path,
+) -> Livepatch:
+    name = f"kmend_{patchset.number}"
+    linked = {piece: symbol for one in extractions for piece, symbol in one.linked_names.items()}
+    new = [
+        NewFunction(object=old.object, name=old.name, position=old.position, symbol=linked[piece])
+        for piece, old in functions.items()
+    ]
+    content = module.link(
+        [one.out for one in extractions], new, name=name, description=_description(patchset), tree=tree, view=view, work=work
+    )
+    made = work / "out"
+    write_atomic(made / MODULE_FILE, content)
+    replaced = tuple(functions.values())
+    loader.simulate(made / MODULE_FILE, replaced, view=view)
+    livepatch = Livepatch(
+        kernel=patchset.kernel,
+        number=patchset.number,
+        module=name,
+        sha256=sha256_of(made / MODULE_FILE),
+        size=len(content),
+        fixes=tuple(_record(fix) for fix in patchset.fixes),
+        functions=replaced,
+        compiler=tree.kit.compiler,
+        builder=f"kmend {__version__}",
+    )
+    write_atomic(made / MANIFEST_FILE, wire.dump(livepatch))
+    for fix in patchset.fixes:
+        if fix.probe:
+            write_atomic(made / PROBES / f"{fix.name}.c", fix.probe)
+    _put_in_place(made, out)
+    return livepatch
+
+
+def _description(patchset: Patchset) -> str:
+    return f"kmend livepatch {patchset.number}: " + ", ".join(fix.name for fix in patchset.fixes)[:200]
+
+
+def _record(fix: Fix) -> FixRecord:
+    return FixRecord(
+        name=fix.name,
+        cves=fix.cves,
+        title=fix.title,
+        origin=fix.origin,
+        sha256=hashlib.sha256(fix.diff.encode()).hexdigest(),
+    )
+
+
+def _put_in_place(made: Path, out: Path) -> None:
+    """Exchange the folder as a whole: what stood there before is complete until the new one is."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(out.parent, prefix=f".{out.name}.") as beside:
+        shutil.copytree(made, beside / "new")
+        if out.exists():
+            out.rename(beside / "old")
+        (beside / "new").rename(out)
+    sync_folder(out.parent)
+
+
+__all__ = ["MANIFEST_FILE", "MODULE_FILE", "PROBES", "VMLINUX", "build"]

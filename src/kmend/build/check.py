@@ -1,0 +1,77 @@
+"""The builder's decision: what of a difference cannot be livepatched, and why. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from kmend.build.compare import Changed, Difference
+from kmend.elf.objects import Piece
+from kmend.model.fix import Objection, ObjectionCode
+
+_INIT = re.compile(r"^\.(init|exit)\.")
+
+
+def objections(difference: Difference, *, place: str) -> tuple[Objection, ...]:
+    """Every Objection to a difference by itself, before anything is resolved.
+
+    Args:
+        difference: Of one object.
+        place: The object's name.
+    """
+    found = [_data(piece, place) for piece in difference.changed_data]
+    found += [_section(name, place) for name in difference.changed_sections]
+    for change in difference.changed:
+        found += _function(difference, change, place)
+    return tuple(found)
+
+
+def _data(piece: Piece, place: str) -> Objection:
+    if _INIT.match(piece.section.name):
+        return _init(piece, place)
+    return Objection(
+        code=ObjectionCode.CHANGED_DATA,
+        place=f"{place}: {piece.name}",
+        reason=f"The initial value of {piece.name} changes ({piece.section.name}), but the running kernel has the old "
+        "one, and perhaps copies of it or pointers to it.",
+        advice="Do in code what the new value does: test for the case in a function that uses it.",
+    )
+
+
+def _section(name: str, place: str) -> Objection:
+    return Objection(
+        code=ObjectionCode.UNSUPPORTED_SECTION,
+        place=f"{place}: {name}",
+        reason=f"Section {name} changes: it registers something when the kernel or module starts.",
+        advice="Leave out what registers (exports, parameters, initcalls, aliases), if the fix works without it.",
+    )
+
+
+def _init(piece: Piece, place: str) -> Objection:
+    return Objection(
+        code=ObjectionCode.INIT_CODE,
+        place=f"{place}: {piece.name}",
+        reason=f"{piece.name} changes, but it is in {piece.section.name}: it ran when the kernel or module started.",
+        advice="Leave the change out if the fix works without it; otherwise this fix needs a reboot.",
+    )
+
+
+def _function(difference: Difference, change: Changed, place: str) -> list[Objection]:
+    if _INIT.match(change.original.section.name):
+        return [_init(change.original, place)]
+    if not is_traceable(difference, change.fixed):
+        return [
+            Objection(
+                code=ObjectionCode.NOT_TRACEABLE,
+                place=f"{place}: {change.original.name}",
+                reason=f"{change.original.name} has no call to __fentry__, so the kernel cannot redirect it "
+                "(notrace, noinstr, or compiled without tracing).",
+                advice="Change its callers instead, so that they call a new function.",
+            )
+        ]
+    return []
+
+
+def is_traceable(difference: Difference, fixed: Piece) -> bool:
+    """Whether ftrace can redirect a function: its start is in __mcount_loc (Documentation/trace/ftrace.rst)."""
+    entries = difference.entries.get(fixed, ())
+    return any(entry.table == "__mcount_loc" for entry in entries)

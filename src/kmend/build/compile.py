@@ -1,0 +1,147 @@
+"""Compiles the affected objects only: the original once per kernel, the fixed one by the same saved command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kmend.build.lines import keep_lines
+from kmend.build.tree import Tree, saved_command
+from kmend.elf.running import VMLINUX
+from kmend.kit.errors import BugError, InputError, ProgramError
+from kmend.kit.files import write_atomic
+from kmend.kit.progress import Progress
+from kmend.kit.run import run
+from kmend.model.fix import Objection, ObjectionCode
+
+_MODULE_NAME = re.compile(r"""-DKBUILD_MODNAME='?"([^"]*)"'?""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """One object, without and with the fixes."""
+
+    target: str
+    """E.g. ``fs/proc/cmdline.o``."""
+    linked_into: str
+    """``vmlinux``, or the module's name, e.g. ``nf_tables``."""
+    original: Path
+    fixed: Path
+
+
+def compile_all(
+    files: tuple[str, ...], *, tree: Tree, overlay: Path, progress: Progress
+) -> tuple[list[Compiled], list[Objection]]:
+    """Compile the objects of some source files on all cores.
+
+    Args:
+        files: Changed files, as paths in the source tree.
+        tree: The kernel's prepared tree.
+        overlay: Folder with the changed text of each file; what is compiled is put there too.
+        progress: Told about each object.
+
+    Returns:
+        The objects in the order of ``files``, and an Objection for each file that could not be compiled.
+    """
+    refused = [objection for file in files if (objection := _unsupported(file))]
+    sources = [file for file in files if file.endswith(".c") and not _unsupported(file)]
+    progress.step(f"Compiling {', '.join(sources)}" if sources else "Nothing to compile")
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda file: _compile(file, tree=tree, overlay=overlay), sources))
+    compiled = [one for one in done if isinstance(one, Compiled)]
+    return compiled, refused + [one for one in done if isinstance(one, Objection)]
+
+
+def _unsupported(file: str) -> Objection | None:
+    """Files that say nothing about the kernel's code are passed over; all others but .c are refused."""
+    if file.endswith(".c") and not file.startswith(("tools/", "scripts/", "arch/x86/entry/vdso/", "arch/x86/boot/")):
+        return None
+    kind = "a header" if file.endswith(".h") else "not a C file of the kernel proper"
+    return Objection(
+        code=ObjectionCode.UNSUPPORTED_FILE,
+        place=file,
+        reason=f"{file} is {kind}; this version builds fixes of .c files.",
+        advice="Move what the fix needs into the .c files that use it, without changing the layout of any structure, "
+        "or leave the file out if the fix works without it.",
+    )
+
+
+def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
+    target = str(PurePosixPath(file).with_suffix(".o"))
+    if not (tree.source / file).exists():
+        return _objection(ObjectionCode.NOT_BUILT, file, "this kernel's source has no such file.", "")
+    try:
+        command = saved_command(tree, target)
+    except (InputError, ProgramError) as error:
+        return _objection(
+            ObjectionCode.NOT_BUILT, file, "this kernel's configuration does not build it by itself.", error.message
+        )
+    text = keep_lines(tree.source / file, overlay / file)
+    source = overlay / "lines" / file
+    write_atomic(source, text.encode(errors="surrogateescape"))
+    fixed = overlay / target
+    try:
+        for words in replayed(command, source=source, out=fixed, root=overlay / "lines"):
+            run(words, cwd=tree.folder, timeout=900)
+    except ProgramError as error:
+        return _objection(ObjectionCode.COMPILE_FAILED, file, "the fixed file does not compile.", error.output)
+    return Compiled(
+        target=target, linked_into=_linked_into(command), original=tree.folder / target, fixed=fixed
+    )
+
+
+def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Objection:
+    advice = {
+        ObjectionCode.NOT_BUILT: "The fix does not concern this kernel, or the code is included by another .c file.",
+        ObjectionCode.COMPILE_FAILED: "Bring the fix to this kernel's source version: a name or type that it uses "
+        "may be newer.",
+    }[code]
+    return Objection(
+        code=code, place=file, reason=f"{file}: {reason}", advice=advice, evidence=tuple(output.splitlines()[-20:])
+    )
+
+
+def replayed(command: str, *, source: Path, out: Path, root: Path) -> list[list[str]]:
+    """The saved command for another source file and another output, as argument lists to run in the tree.
+
+    What kbuild does beside compiling and objtool (symbol versions) is left out.
+
+    Args:
+        command: As kbuild saved it.
+        source: The .c file to compile.
+        out: Where the object goes.
+        root: Leading folder of ``source`` that ``__FILE__`` must not show.
+    """
+    found = []
+    for part in re.split(r"\s;\s|\s&&\s", command):
+        words = shlex.split(part)
+        if not words:
+            continue
+        name = Path(words[0]).name
+        if "-c" in words and "-o" in words:
+            found.append(_compile_words(words, source, out, root))
+        elif name == "objtool":
+            found.append([*words[:-1], str(out)])
+    if not found or "-c" not in found[0]:
+        raise BugError(f"Kbuild's saved command is not understood: {command[:200]}")
+    return found
+
+
+def _compile_words(words: list[str], source: Path, out: Path, root: Path) -> list[str]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    words = [f"-Wp,-MMD,{out}.d" if word.startswith("-Wp,-MMD,") else word for word in words]
+    words[words.index("-o") + 1] = str(out)
+    return [*words[:-1], f"-fmacro-prefix-map={root}/=", str(source)]
+
+
+def _linked_into(command: str) -> str:
+    """What kbuild links the object into, as the command's own definitions say."""
+    if "-DMODULE" not in command.split():
+        return VMLINUX
+    match = _MODULE_NAME.search(command)
+    if match is None:
+        raise BugError(f"Kbuild's saved command names no module: {command[:200]}")
+    return match[1]

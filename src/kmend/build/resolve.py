@@ -1,0 +1,96 @@
+"""Where a livepatch finds what its functions refer to outside of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kmend.build.view import KernelView
+from kmend.elf.objects import Piece, Undefined
+from kmend.elf.running import VMLINUX, Block, Running
+from kmend.model.fix import Objection, ObjectionCode
+
+
+class Import(NamedTuple):
+    """A name that the module loader or livepatch resolves when the module is loaded.
+
+    ``owner`` is empty for an ordinary exported symbol; else the symbol is a klp symbol of that object, at that
+    position, and its relocations belong to the group ``group`` (applied when that object is there).
+    """
+
+    name: str
+    owner: str = ""
+    group: str = ""
+    position: int = 0
+
+    @property
+    def symbol(self) -> str:
+        """The name to link with: plain, or the klp symbol with its group in front."""
+        if not self.owner:
+            return self.name
+        return f".klp.rela.{self.group}/.klp.sym.{self.owner}.{self.name},{self.position}"
+
+
+class Resolver:
+    """Resolves the names that one object's code refers to."""
+
+    def __init__(self, view: KernelView, running: Running, block: Block | None, new_names: frozenset[str]) -> None:
+        self._view = view
+        self._running = running
+        self._block = block
+        self._new_names = new_names
+
+    def resolve(self, target: Piece | Undefined, *, place: str) -> Import | Objection:
+        """Where the running kernel has a function or variable.
+
+        Args:
+            target: A piece of the *original* object, or a name that the object does not define.
+            place: For the objection.
+        """
+        if isinstance(target, Piece):
+            return self._own(target, place)
+        return self._foreign(target.name, place)
+
+    def _own(self, piece: Piece, place: str) -> Import | Objection:
+        for name in (piece.name, *piece.aliases):
+            if self._running.find(name, self._block) is not None:
+                return self._in(self._running, name, self._block, place)
+        return _unresolved(
+            piece.name, place, f"{self._running.name} has no symbol {piece.name}, though its source defines it."
+        )
+
+    def _foreign(self, name: str, place: str) -> Import | Objection:
+        if name in self._new_names:
+            return Import(name)
+        export = self._view.exports.get(name)
+        if export is not None and export.owner == VMLINUX:
+            return Import(name)
+        if self._running.name != VMLINUX and self._running.find(name, None) is not None:
+            return self._in(self._running, name, None, place)
+        if self._view.vmlinux.find(name, None) is not None:
+            return self._in(self._view.vmlinux, name, None, place)
+        if export is not None and self._running.name != VMLINUX:
+            owner = self._view.running(export.owner)
+            if owner is not None:
+                return self._in(owner, name, None, place)
+        return _unresolved(name, place, f"this kernel has no symbol {name}.")
+
+    def _in(self, owner: Running, name: str, block: Block | None, place: str) -> Import | Objection:
+        export = self._view.exports.get(name)
+        local = block is not None and name in block.symbols and block.symbols[name].is_local
+        if not local and owner.name == VMLINUX and export is not None and export.owner == VMLINUX:
+            return Import(name)
+        symbol = owner.find(name, block)
+        position = owner.position(symbol) if symbol is not None else None
+        if position is None:
+            return _unresolved(name, place, f"the symbol table of the running {owner.name} does not show {name}.")
+        group = VMLINUX if owner.name == VMLINUX else self._running.name
+        return Import(name, owner.name, group, position)
+
+
+def _unresolved(name: str, place: str, reason: str) -> Objection:
+    return Objection(
+        code=ObjectionCode.UNRESOLVED_SYMBOL,
+        place=f"{place}: {name}",
+        reason=f"A replaced function needs {name}, but {reason}",
+        advice="Write the fix so that it needs only what this kernel has, or bring the missing function along in it.",
+    )

@@ -1,0 +1,131 @@
+"""A prepared build tree for one Kernel: out of the source tree, made once, kept in the cache."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmend.kit.cache import cache_root
+from kmend.kit.errors import InputError, MachineError, ProgramError
+from kmend.kit.files import lock, need_space, write_atomic
+from kmend.kit.progress import Progress
+from kmend.kit.run import run
+from kmend.model.kernel import Kit
+
+# Raised when what is below changes, so that trees made before are made anew.
+_RECIPE = "1"
+_FLAGS = "-ffunction-sections -fdata-sections -g0"
+_SPACE = 400_000_000
+_MARK = ".kmend-ready"
+# The distribution's generated headers that say how it named its build.
+_NAMED_BY_DISTRIBUTION = ("compile.h", "package.h", "utsrelease.h", "utsversion.h")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A prepared build tree; ``folder`` holds saved commands and originals, ``source`` is only read."""
+
+    kit: Kit
+    folder: Path
+    compiler: str
+    """Name of the compiler's program, e.g. ``gcc-12``."""
+
+    @property
+    def source(self) -> Path:
+        """The kernel's source."""
+        return self.kit.source
+
+
+def prepare(kit: Kit, *, progress: Progress) -> Tree:
+    """The build tree of a kit: about 20 s of work the first time, at once when it is there.
+
+    Raises:
+        MachineError: The compiler is missing or is not the one that built the kernel, or space is short.
+        ProgramError: The kernel's own preparation failed.
+    """
+    compiler = checked_compiler(kit)
+    folder = cache_root() / "trees" / kit.kernel.build_id
+    tree = Tree(kit=kit, folder=folder, compiler=compiler)
+    ready = f"{_RECIPE}\n{kit.source}\n{kit.kernel.release}\n"
+    mark = folder / _MARK
+    if _says(mark, ready):
+        return tree
+    with lock(folder.with_suffix(".lock"), what="preparing this kernel's build tree", wait=True):
+        if not _says(mark, ready):
+            need_space(folder, size=_SPACE, what="A build tree")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            _prepare(tree, progress)
+            write_atomic(mark, ready)
+    return tree
+
+
+def _says(mark: Path, text: str) -> bool:
+    return mark.exists() and mark.read_text() == text
+
+
+def checked_compiler(kit: Kit) -> str:
+    """The name of the kernel's compiler, once it is sure that this machine has that very one.
+
+    Raises:
+        MachineError: It is missing, or another version.
+    """
+    program = kit.compiler.split()[0]
+    hint = f"Install the compiler that built this kernel: apt-get install {program.removeprefix('x86_64-linux-gnu-')}"
+    try:
+        found = run([program, "--version"]).text.splitlines()[0]
+    except ProgramError:
+        raise MachineError(f"The kernel was built by {kit.compiler}; {program} is missing.", hint=hint) from None
+    if found != kit.compiler:
+        raise MachineError(f"The kernel was built by {kit.compiler}, but {program} here is {found}.", hint=hint)
+    return program
+
+
+def make(tree: Tree, *targets: str, flags: str = "") -> None:
+    """Run the kernel's own make in the tree.
+
+    Raises:
+        ProgramError: It failed; the error carries its last lines.
+    """
+    run(
+        [
+            "make", "--silent", "-j2", "-C", tree.source, f"O={tree.folder}", f"CC={tree.compiler}", "LOCALVERSION=",
+            f"KERNELRELEASE={tree.kit.kernel.release}", "KBUILD_BUILD_TIMESTAMP=@0", *(["KCFLAGS=" + flags] if flags else []),
+            *targets,
+        ],
+        timeout=1800,
+    )  # fmt: skip
+
+
+def _prepare(tree: Tree, progress: Progress) -> None:
+    progress.step(f"Preparing the build tree for {tree.kit.kernel.release} (once per kernel)")
+    shutil.copyfile(tree.kit.config, tree.folder / ".config")
+    make(tree, "olddefconfig")
+    make(tree, "prepare", "modules_prepare")
+    theirs = tree.kit.headers / "include" / "generated"
+    for name in _NAMED_BY_DISTRIBUTION:
+        if (theirs / name).exists():
+            shutil.copyfile(theirs / name, tree.folder / "include" / "generated" / name)
+
+
+def saved_command(tree: Tree, target: str) -> str:
+    """Kbuild's saved command for one object; the object is compiled by kbuild when it never was.
+
+    Args:
+        tree: A prepared tree.
+        target: The object's path, e.g. ``fs/proc/cmdline.o``.
+
+    Raises:
+        InputError: Kbuild has no rule for it.
+        ProgramError: The original does not compile.
+    """
+    path = Path(target)
+    saved = tree.folder / path.parent / f".{path.name}.cmd"
+    if not (saved.exists() and (tree.folder / path).exists()):
+        with lock(tree.folder / ".kmend-lock", what="kbuild in this tree", wait=True):
+            make(tree, target, flags=_FLAGS)
+    if not saved.exists():
+        raise InputError(f"Kbuild does not build {target} by itself.")
+    line = saved.read_text().splitlines()[0]
+    return line.split(":=", 1)[1].strip().replace("$(pound)", "#").replace("$$", "$")
