@@ -15,14 +15,16 @@ from kmend.build.check import objections as objections_to
 from kmend.build.compare import Difference, compare
 from kmend.build.compile import Compiled, compile_all
 from kmend.build.extract import Extraction
+from kmend.build.layout import changed_types
 from kmend.build.module import NewFunction
 from kmend.build.resolve import Resolver
 from kmend.build.tree import Tree, prepare
 from kmend.build.verify import Proof, prove
 from kmend.build.view import KernelView
 from kmend.elf.objects import ObjectCode, Piece
-from kmend.elf.running import VMLINUX, Block, Running
+from kmend.elf.running import Block, Running
 from kmend.kit.cache import cache_root
+from kmend.kit.errors import InputError
 from kmend.kit.files import scratch, sha256_of, sync_folder, write_atomic
 from kmend.kit.progress import Progress
 from kmend.model import wire
@@ -33,6 +35,7 @@ from kmend.model.livepatch import FixRecord, Livepatch, ReplacedFunction
 MODULE_FILE = "livepatch.ko"
 MANIFEST_FILE = "livepatch.json"
 PROBES = "probes"
+_OURS = {MODULE_FILE, MANIFEST_FILE, PROBES, "labreport.json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,13 @@ def build(patchset: Patchset, kit: Kit, *, out: Path, progress: Progress) -> Liv
         InputError: A fix cannot be read or applied.
         BugError: The finished module would not load.
     """
+    _check_out(out)
     with scratch(cache_root() / "build") as work:
         progress.step("Applying the fixes beside the source")
         files = fix_folders.apply(patchset.fixes, source=kit.source, into=work / "overlay")
+        objections = _layouts(files, kit.source, work / "overlay")
+        if objections:
+            return tuple(objections)
         tree = prepare(kit, progress=progress)
         compiled, objections = compile_all(files, tree=tree, overlay=work / "overlay", progress=progress)
         if objections:
@@ -83,6 +90,37 @@ def build(patchset: Patchset, kit: Kit, *, out: Path, progress: Progress) -> Liv
         return _finish(patchset, tree, view, functions, extractions, work=work, out=out)
 
 
+def _check_out(out: Path) -> None:
+    """The result replaces a folder as a whole, so it must not hold anything else."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file.", hint="Name a folder with -o; it is made when it is not there.")
+    if out.is_dir() and (others := sorted({one.name for one in out.iterdir()} - _OURS)):
+        raise InputError(
+            f"{out} holds other things ({', '.join(others[:3])}); a livepatch needs a folder of its own.",
+            hint="Name another folder with -o.",
+        )
+
+
+def _layouts(files: Sequence[str], source: Path, overlay: Path) -> list[Objection]:
+    """An Objection for each type whose definition changes."""
+    return [
+        Objection(
+            code=ObjectionCode.CHANGED_LAYOUT,
+            place=f"{file}: {name}",
+            reason=f"The fix changes the definition of {name}, of which the kernel holds data in the old form.",
+            advice="Keep the definition as it is: put new state into a shadow variable "
+            "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own.",
+        )
+        for file in files
+        if file.endswith(".c") and (source / file).exists()
+        for name in changed_types(_text(source / file), _text(overlay / file))
+    ]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="surrogateescape")
+
+
 def _parts(compiled: Sequence[Compiled], view: KernelView) -> tuple[list[_Part], list[Objection]]:
     parts: list[_Part] = []
     objections: list[Objection] = []
@@ -99,7 +137,7 @@ def _parts(compiled: Sequence[Compiled], view: KernelView) -> tuple[list[_Part],
                 code=ObjectionCode.NO_CHANGE,
                 place=", ".join(one.target for one in compiled),
                 reason="The fixed source compiles to the same code as the original: nothing changes.",
-                advice="Look whether the fix was applied already, or changes only comments or code that is not built.",
+                advice="Look whether the fix was applied already, or changes only what is not compiled.",
             )
         )
     return parts, objections
@@ -115,14 +153,13 @@ def _part(compiled: Compiled, view: KernelView) -> _Part | Objection:
     block = blocks[0] if len(blocks) == 1 else None
     if not blocks and (original.functions or original.data):
         return _not_built(compiled, f"{running.name} holds no code of this file")
-    if len(blocks) > 1 and any(one.is_local for one in original.elf.symbols if one.type and one.name):
-        if original.file_locals():
-            return Objection(
-                code=ObjectionCode.AMBIGUOUS_SYMBOL,
-                place=compiled.target,
-                reason=f"{running.name} holds {len(blocks)} files named {original.file_name()} that look alike.",
-                advice="kmend cannot tell which of them is meant; fix a caller in another file instead.",
-            )
+    if len(blocks) > 1 and original.file_locals():
+        return Objection(
+            code=ObjectionCode.AMBIGUOUS_SYMBOL,
+            place=compiled.target,
+            reason=f"{running.name} holds {len(blocks)} files named {original.file_name()} that look alike.",
+            advice="kmend cannot tell which of them is meant; fix a caller in another file instead.",
+        )
     return _Part(compiled=compiled, difference=difference, running=running, block=block)
 
 
@@ -144,7 +181,8 @@ def _prove(parts: Sequence[_Part]) -> tuple[dict[Piece, ReplacedFunction], list[
             cold = part.difference.original.functions.get(f"{change.original.name}.cold")
             pieces = [change.original, *([cold] if cold is not None else [])]
             proofs = [
-                prove(piece, running=part.running, block=part.block, place=part.compiled.target) for piece in pieces
+                prove(piece, running=part.running, block=part.block, place=part.compiled.target)
+                for piece in pieces
             ]
             refused = [one for one in proofs if isinstance(one, Objection)]
             if refused:
@@ -214,7 +252,13 @@ def _finish(
         for piece, old in functions.items()
     ]
     content = module.link(
-        [one.out for one in extractions], new, name=name, description=_description(patchset), tree=tree, view=view, work=work
+        [one.out for one in extractions],
+        new,
+        name=name,
+        description=_description(patchset),
+        tree=tree,
+        view=view,
+        work=work,
     )
     made = work / "out"
     write_atomic(made / MODULE_FILE, content)
@@ -262,6 +306,3 @@ def _put_in_place(made: Path, out: Path) -> None:
             out.rename(beside / "old")
         (beside / "new").rename(out)
     sync_folder(out.parent)
-
-
-__all__ = ["MANIFEST_FILE", "MODULE_FILE", "PROBES", "VMLINUX", "build"]

@@ -31,8 +31,8 @@ def _data(piece: Piece, place: str) -> Objection:
     return Objection(
         code=ObjectionCode.CHANGED_DATA,
         place=f"{place}: {piece.name}",
-        reason=f"The initial value of {piece.name} changes ({piece.section.name}), but the running kernel has the old "
-        "one, and perhaps copies of it or pointers to it.",
+        reason=f"The initial value of {piece.name} changes ({piece.section.name}), but the running kernel has "
+        "the old one, and perhaps copies of it or pointers to it.",
         advice="Do in code what the new value does: test for the case in a function that uses it.",
     )
 
@@ -50,7 +50,8 @@ def _init(piece: Piece, place: str) -> Objection:
     return Objection(
         code=ObjectionCode.INIT_CODE,
         place=f"{place}: {piece.name}",
-        reason=f"{piece.name} changes, but it is in {piece.section.name}: it ran when the kernel or module started.",
+        reason=f"{piece.name} changes, but it is in {piece.section.name}: it ran when the kernel or "
+        "module started.",
         advice="Leave the change out if the fix works without it; otherwise this fix needs a reboot.",
     )
 

@@ -202,11 +202,12 @@ class _Sides:
         for fixed, original in self.partner.items():
             if fixed.is_function or is_private_static(fixed.name) or _is_other(fixed):
                 continue
-            same = original.code == fixed.code and self._keys(original, False) == self._keys(fixed, True)
+            keys = self._keys(original, is_fixed=False), self._keys(fixed, is_fixed=True)
+            same = original.code == fixed.code and keys[0] == keys[1]
             if not same or original.section.name != fixed.section.name:
                 yield fixed
 
-    def _keys(self, piece: Piece, is_fixed: bool) -> list[Hashable]:
+    def _keys(self, piece: Piece, *, is_fixed: bool) -> list[Hashable]:
         return [self._key(one, is_fixed=is_fixed) for one in piece.references]
 
     def changed_sections(self) -> set[str]:
@@ -218,7 +219,7 @@ class _Sides:
         found: dict[str, list[Hashable]] = {}
         for piece in side.pieces():
             if _is_other(piece) and piece.size and not _SILENT.match(piece.section.name):
-                value = (piece.code, *self._keys(piece, is_fixed))
+                value = (piece.code, *self._keys(piece, is_fixed=is_fixed))
                 found.setdefault(unnumbered(piece.section.name), []).append(value)
         return found
 

@@ -57,15 +57,17 @@ def compile_all(
 
 def _unsupported(file: str) -> Objection | None:
     """Files that say nothing about the kernel's code are passed over; all others but .c are refused."""
-    if file.endswith(".c") and not file.startswith(("tools/", "scripts/", "arch/x86/entry/vdso/", "arch/x86/boot/")):
+    if file.endswith(".c") and not file.startswith(
+        ("tools/", "scripts/", "arch/x86/entry/vdso/", "arch/x86/boot/")
+    ):
         return None
     kind = "a header" if file.endswith(".h") else "not a C file of the kernel proper"
     return Objection(
         code=ObjectionCode.UNSUPPORTED_FILE,
         place=file,
         reason=f"{file} is {kind}; this version builds fixes of .c files.",
-        advice="Move what the fix needs into the .c files that use it, without changing the layout of any structure, "
-        "or leave the file out if the fix works without it.",
+        advice="Move what the fix needs into the .c files that use it, without changing the layout of any "
+        "structure, or leave the file out if the fix works without it.",
     )
 
 
@@ -77,7 +79,10 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
         command = saved_command(tree, target)
     except (InputError, ProgramError) as error:
         return _objection(
-            ObjectionCode.NOT_BUILT, file, "this kernel's configuration does not build it by itself.", error.message
+            ObjectionCode.NOT_BUILT,
+            file,
+            "this kernel's configuration does not build it by itself.",
+            error.message,
         )
     text = keep_lines(tree.source / file, overlay / file)
     source = overlay / "lines" / file
@@ -88,14 +93,12 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
             run(words, cwd=tree.folder, timeout=900)
     except ProgramError as error:
         return _objection(ObjectionCode.COMPILE_FAILED, file, "the fixed file does not compile.", error.output)
-    return Compiled(
-        target=target, linked_into=_linked_into(command), original=tree.folder / target, fixed=fixed
-    )
+    return Compiled(target=target, linked_into=_linked_into(command), original=tree.folder / target, fixed=fixed)
 
 
 def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Objection:
     advice = {
-        ObjectionCode.NOT_BUILT: "The fix does not concern this kernel, or the code is included by another .c file.",
+        ObjectionCode.NOT_BUILT: "The fix does not concern this kernel, or another .c file includes the code.",
         ObjectionCode.COMPILE_FAILED: "Bring the fix to this kernel's source version: a name or type that it uses "
         "may be newer.",
     }[code]

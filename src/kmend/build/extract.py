@@ -96,8 +96,8 @@ class Extraction:
             )  # fmt: skip
         elif piece.fixed_branches:
             self._object(
-                ObjectionCode.UNSUPPORTED_SECTION, piece, f"{piece.name} stands in {name} and jumps to a neighbour "
-                "by a short jump, which cannot be taken along.", "Move the change into a function of its own.",
+                ObjectionCode.UNSUPPORTED_SECTION, piece, f"{piece.name} stands in {name} and jumps to a "
+                "neighbour by a short jump, which cannot come along.", "Move the change into its own function.",
             )  # fmt: skip
         elif not piece.is_function and (
             not _CARRIED_DATA.match(name) or (piece.is_anonymous and piece.is_writable)
@@ -222,7 +222,7 @@ class Extraction:
         if waits and not _PLAIN_SECTION.match(section.name):
             self._object(
                 ObjectionCode.MODULE_STATIC_KEY, owner, f"{owner.name} uses "
-                f"{symbol.name.rsplit('.', 1)[-1].split(',')[0]} of the module through {section.name} (a static key, "
-                "static call or tracepoint that the module owns); a livepatch cannot bind it before the module is "
-                "there.", "Leave the statement out of the fixed function, or use static_key_enabled() on the key.",
+                f"{symbol.name.rsplit('.', 1)[-1].split(',')[0]} of the module through {section.name} (a static "
+                "key, static call or tracepoint that the module owns); a livepatch cannot bind it before "
+                "the module is there.", "Leave the statement out of the fixed function, or use static_key_enabled().",
             )  # fmt: skip

@@ -96,11 +96,13 @@ def _relocations(elf: ElfFile) -> Iterator[str]:
             yield f"section {rela.name} is not named as a klp relocation section"
         owner = match[1] if match else ""
         for offset, info, _ in struct.iter_unpack(c.RELA, elf.content(rela)):
-            yield from _relocation(elf.symbols[info >> 32], section, offset, info & 0xFFFFFFFF, waits, owner)
+            yield from _relocation(
+                elf.symbols[info >> 32], section, offset, kind=info & 0xFFFFFFFF, waits=waits, owner=owner
+            )
 
 
 def _relocation(
-    symbol: Symbol, section: Section, offset: int, kind: int, waits: bool, owner: str
+    symbol: Symbol, section: Section, offset: int, *, kind: int, waits: bool, owner: str
 ) -> Iterator[str]:
     width = c.RELOCATION_SIZES.get(kind)
     if width is None or offset + width > section.size:

@@ -65,19 +65,27 @@ def link(
         objects.append(work / f"part{number}.o")
         write_atomic(objects[-1], part.to_bytes())
     namespaces = _namespaces(parts, view)
-    glue = _compile_glue(functions, name=name, description=description, namespaces=namespaces, tree=tree, work=work)
+    glue = _compile_glue(
+        functions, name=name, description=description, namespaces=namespaces, tree=tree, work=work
+    )
     versions = work / "versions.o"
     write_atomic(versions, _versions([glue, *objects], view))
     linked = work / "linked.o"
     run([
-        "ld", "-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1", "-T", tree.folder / "scripts/module.lds",
-        "-o", linked, glue, *objects, versions,
+        "ld", "-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=sha1",
+        "-T", tree.folder / "scripts/module.lds", "-o", linked, glue, *objects, versions,
     ])  # fmt: skip
     return with_klp_relocations(ElfFile(linked))
 
 
 def _compile_glue(
-    functions: Sequence[NewFunction], *, name: str, description: str, namespaces: Sequence[str], tree: Tree, work: Path
+    functions: Sequence[NewFunction],
+    *,
+    name: str,
+    description: str,
+    namespaces: Sequence[str],
+    tree: Tree,
+    work: Path,
 ) -> Path:
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

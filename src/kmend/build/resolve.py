@@ -92,5 +92,5 @@ def _unresolved(name: str, place: str, reason: str) -> Objection:
         code=ObjectionCode.UNRESOLVED_SYMBOL,
         place=f"{place}: {name}",
         reason=f"A replaced function needs {name}, but {reason}",
-        advice="Write the fix so that it needs only what this kernel has, or bring the missing function along in it.",
+        advice="Write the fix so that it needs only what this kernel has, or bring the missing function along.",
     )

@@ -72,7 +72,9 @@ def checked_compiler(kit: Kit) -> str:
         MachineError: It is missing, or another version.
     """
     program = kit.compiler.split()[0]
-    hint = f"Install the compiler that built this kernel: apt-get install {program.removeprefix('x86_64-linux-gnu-')}"
+    hint = (
+        f"Install the compiler that built this kernel: apt-get install {program.removeprefix('x86_64-linux-gnu-')}"
+    )
     try:
         found = run([program, "--version"]).text.splitlines()[0]
     except ProgramError:
@@ -90,9 +92,9 @@ def make(tree: Tree, *targets: str, flags: str = "") -> None:
     """
     run(
         [
-            "make", "--silent", "-j2", "-C", tree.source, f"O={tree.folder}", f"CC={tree.compiler}", "LOCALVERSION=",
-            f"KERNELRELEASE={tree.kit.kernel.release}", "KBUILD_BUILD_TIMESTAMP=@0", *(["KCFLAGS=" + flags] if flags else []),
-            *targets,
+            "make", "--silent", "-j2", "-C", tree.source, f"O={tree.folder}", f"CC={tree.compiler}",
+            "LOCALVERSION=", f"KERNELRELEASE={tree.kit.kernel.release}", "KBUILD_BUILD_TIMESTAMP=@0",
+            *([f"KCFLAGS={flags}"] if flags else []), *targets,
         ],
         timeout=1800,
     )  # fmt: skip

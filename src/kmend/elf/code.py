@@ -36,7 +36,7 @@ class Instruction(NamedTuple):
 
     def target(self) -> int | None:
         """Offset that a direct branch goes to, as encoded (before relocation); None for all others."""
-        if self.is_branch and self.operands.startswith(("0x", "-0x")) or self.operands.isdigit():
+        if self.is_branch and (self.operands.startswith(("0x", "-0x")) or self.operands.isdigit()):
             value = int(self.operands, 0)
             return value - (1 << 64) if value >= 1 << 63 else value
         return None

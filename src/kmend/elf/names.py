@@ -12,7 +12,8 @@ _COLD = ".cold"
 # Statics that belong to one place in the code and hold nothing that the running kernel's copy must share.
 _PRIVATE_STATICS = frozenset({
     "__already_done", "__func__", "__FUNCTION__", "__key", "__msg", "__PRETTY_FUNCTION__", "__print_once",
-    "__warned", "_entry", "_entry_ptr", "_rs", "descriptor", "CSWTCH", "C", "__compound_literal", "__already_dumped",
+    "__warned", "_entry", "_entry_ptr", "_rs", "descriptor", "CSWTCH", "C", "__compound_literal",
+    "__already_dumped",
 })  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def is_private_static(name: str) -> bool:
     ``__warned`` and ``__already_done`` of WARN_ONCE, ``__key`` of lock classes, ``_rs`` of rate limits,
     ``__func__``, switch tables and the like.
     """
-    return name.split(".")[0] in _PRIVATE_STATICS or name.startswith("__UNIQUE_ID_ddebug")
+    return name.split(".", maxsplit=1)[0] in _PRIVATE_STATICS or name.startswith("__UNIQUE_ID_ddebug")
 
 
 def is_cold_part(name: str) -> bool:

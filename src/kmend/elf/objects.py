@@ -218,7 +218,7 @@ class ObjectCode:
             target = self._piece_at(piece.section, piece.offset + goal)
             code[one.end - 4 : one.end] = bytes(4)
             delta = piece.offset + goal - target.offset
-            yield Reference(one.end - 4, c.R_X86_64_PLT32, 4, target, delta, True)
+            yield Reference(one.end - 4, c.R_X86_64_PLT32, 4, target, delta, is_branch=True)
 
 
 def _names(piece: Piece) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Running(ABC):
         """Where every symbol of that name lies, in the order in which the running kernel finds them."""
 
     def position(self, symbol: Symbol) -> int | None:
-        """klp position of a symbol: 0 when its name is unique, else its number from 1; None when hidden."""
+        """Klp position of a symbol: 0 when its name is unique, else its number from 1; None when hidden."""
         places = self.in_kallsyms(symbol.name)
         place = self.place(symbol)
         if place not in places:

@@ -85,11 +85,23 @@ class OutObject:
             for name, flags, entries in _rela_names(section):
                 packed = _pack_relocations(entries, places)
                 rows.append(
-                    _Row(name, c.SHT_RELA, flags, packed, len(packed), symbol_table, numbers[id(section)], 8, _RELA_SIZE)
+                    _Row(
+                        name,
+                        c.SHT_RELA,
+                        flags,
+                        packed,
+                        len(packed),
+                        symbol_table,
+                        numbers[id(section)],
+                        8,
+                        _RELA_SIZE,
+                    )
                 )
         names, symbols = _pack_symbols(ordered, numbers)
         locals_ = 1 + sum(symbol.bind == c.STB_LOCAL for symbol in ordered)
-        rows.append(_Row(".symtab", c.SHT_SYMTAB, 0, symbols, len(symbols), symbol_table + 1, locals_, 8, _SYMBOL_SIZE))
+        rows.append(
+            _Row(".symtab", c.SHT_SYMTAB, 0, symbols, len(symbols), symbol_table + 1, locals_, 8, _SYMBOL_SIZE)
+        )
         rows.append(_Row(".strtab", c.SHT_STRTAB, 0, names, len(names), 0, 0, 1, 0))
         return _lay_out(rows)
 
@@ -112,7 +124,15 @@ class _Row:
 def _section_row(section: OutSection) -> _Row:
     size = section.size if section.type == c.SHT_NOBITS else len(section.data)
     return _Row(
-        section.name, section.type, section.flags, bytes(section.data), size, 0, 0, section.align, section.entry_size
+        section.name,
+        section.type,
+        section.flags,
+        bytes(section.data),
+        size,
+        0,
+        0,
+        section.align,
+        section.entry_size,
     )
 
 
@@ -124,7 +144,9 @@ def _rela_names(section: OutSection) -> list[tuple[str, int, list[tuple[int, int
     for target, entries in sorted(section.livepatch_relocations.items()):
         # The kernel applies these later, perhaps much later, so they stay in memory (SHF_ALLOC).
         flags = c.SHF_ALLOC | c.SHF_INFO_LINK | c.SHF_RELA_LIVEPATCH
-        found.append((f".klp.rela.{target}{section.name if section.name[0] == '.' else '.' + section.name}", flags, entries))
+        found.append(
+            (f".klp.rela.{target}{section.name if section.name[0] == '.' else '.' + section.name}", flags, entries)
+        )
     return found
 
 
