@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -25,15 +26,14 @@ log = logging.getLogger(__name__)
 UPDATE_HINT = "Bring the package lists up to date with `apt-get update` (as root), then try again."
 
 _LOOK_EVERY = 0.2
+_APT_HELPER = "/usr/lib/apt/apt-helper"
 _NETWORK = re.compile(
     r"Could not (?:resolve|connect)|Unable to connect|Connection (?:failed|refused|reset|timed out)"
     r"|Temporary failure|Cannot initiate|Network is unreachable|No route to host|Read error|Data socket"
-    r"|server closed|Undetermined Error|50[0-9]  ",
+    r"|server closed|Error reading from server|Undetermined Error|50[0-9]  ",
     re.IGNORECASE,
 )
-_GONE = re.compile(
-    r"404  Not Found|File not found|No such file|Can't find a source|Unable to locate|Version .* was not found"
-)
+_GONE = re.compile(r"404  Not Found|File not found|Can't find a source|Unable to locate|Version .* was not found")
 _DAMAGED = re.compile(r"Hash Sum mismatch|unexpected size|Size mismatch", re.IGNORECASE)
 _UNSIGNED = re.compile(r"could ?not be authenticated|unauthenticated|not signed", re.IGNORECASE)
 
@@ -76,21 +76,15 @@ def download(packages: tuple[Package, ...], folder: Path, *, progress: Progress)
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [f"{package.name}={package.version}" for package in packages]
-    _make_continuable(wanted, packages, folder)
-    total = sum(package.size for package in packages)
-    with (
-        tempfile.TemporaryFile() as output,
-        spawn(["apt-get", "-q", "download", *wanted], cwd=folder, stdout=output, stderr=output) as process,
-    ):
-        while process.poll() is None:
-            progress.amount(_arrived(packages, folder), total, unit="bytes")
-            time.sleep(_LOOK_EVERY)
-        output.seek(0)
-        said = output.read().decode(errors="replace")
-    if process.returncode != 0:
+    continued = _continue_command(wanted, packages, folder)
+    if continued:
+        code, said = _watch(continued, packages, folder, progress=progress)
+        if code != 0 and not _DAMAGED.search(said):
+            raise _why(said, code)
+    code, said = _watch(["apt-get", "-q", "download", *wanted], packages, folder, progress=progress)
+    if code != 0:
         _drop_damaged(said, packages, folder)
-        raise _why(said, process.returncode)
-    progress.amount(total, total, unit="bytes")
+        raise _why(said, code)
 
 
 def file_of(package: Package, folder: Path) -> Path:
@@ -115,11 +109,26 @@ def _arrived(packages: tuple[Package, ...], folder: Path) -> int:
     return total
 
 
-def _make_continuable(wanted: list[str], packages: tuple[Package, ...], folder: Path) -> None:
-    """Give parts of files the time that the mirror has for the whole.
+def _watch(args: list[str], packages: tuple[Package, ...], folder: Path, *, progress: Progress) -> tuple[int, str]:
+    """Run a program of apt in ``folder`` and report how much of the packages has arrived; exit code and output."""
+    total = sum(package.size for package in packages)
+    with (
+        tempfile.TemporaryFile() as output,
+        spawn(args, cwd=folder, stdout=output, stderr=output) as process,
+    ):
+        while True:
+            progress.amount(_arrived(packages, folder), total, unit="bytes")
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(_LOOK_EVERY)
+                break
+        output.seek(0)
+        return code, output.read().decode(errors="replace")
 
-    apt continues a download with ``If-Range``, and so only when the file's time is the mirror's; a killed apt
-    leaves the present time. A wrong time does no harm: apt fetches the whole file, or the hash check fails.
+
+def _continue_command(wanted: list[str], packages: tuple[Package, ...], folder: Path) -> list[str]:
+    """The program of apt that continues parts of files, or nothing when there are none.
+
+    ``apt-get download`` itself starts every part anew. It is run afterwards all the same, to check all files.
     """
     sizes = {package.name: package.size for package in packages}
     parts = {
@@ -128,15 +137,28 @@ def _make_continuable(wanted: list[str], packages: tuple[Package, ...], folder: 
         if 0 < path.stat().st_size < sizes.get(path.name.partition("_")[0], 0)
     }
     if not parts:
-        return
-    for line in run(
-        ["apt-get", "-q", "download", "--print-uris", *wanted], cwd=folder, check=False
-    ).text.splitlines():
+        return []
+    args: list[str] = []
+    with tempfile.TemporaryDirectory() as empty:  # apt removes parts even when it is only asked for addresses
+        told = run(["apt-get", "-q", "download", "--print-uris", *wanted], cwd=Path(empty), check=False).text
+    for line in told.splitlines():
         uri, _, rest = line.lstrip("'").partition("' ")
-        path = parts.get(rest.partition(" ")[0])
-        changed = _last_modified(uri) if path else None
-        if path and changed:
-            os.utime(path, (changed, changed))
+        name, _, size_and_digest = rest.partition(" ")
+        if name in parts:
+            _give_mirror_time(parts[name], uri)
+            args += [uri, str(parts[name]), size_and_digest.partition(" ")[2]]
+    return [_APT_HELPER, "download-file", *args] if args else []
+
+
+def _give_mirror_time(part: Path, uri: str) -> None:
+    """Give a part of a file the time that the mirror has for the whole.
+
+    apt continues with ``If-Range``, and so only when the file's time is the mirror's; a killed apt leaves the
+    present time. A wrong time does no harm: apt fetches the whole file, or the hash check fails.
+    """
+    changed = _last_modified(uri)
+    if changed:
+        os.utime(part, (changed, changed))
 
 
 def _last_modified(uri: str) -> float | None:
@@ -165,8 +187,11 @@ def _drop_damaged(said: str, packages: tuple[Package, ...], folder: Path) -> Non
 
 def _why(said: str, code: int) -> KmendError:
     """The error for what apt-get said when it failed."""
-    reasons = [line for line in said.splitlines() if line.startswith(("E:", "Err:"))] or said.splitlines()[-3:]
-    text = "; ".join(line.removeprefix("E:").strip() for line in dict.fromkeys(reasons))
+    lines = [line.removeprefix("E:").strip() for line in said.splitlines() if line.startswith("E:")]
+    lines = [line for line in lines if not line.startswith("Unable to fetch some archives")]
+    text = lines[0] if lines else said.strip().rpartition("\n")[2]
+    if len(lines) > 1:
+        text += f" (and {len(lines) - 1} more)"
     if "No space left" in said:
         return MachineError(
             f"The disk is full: {text}", hint="Free some space and try again; what has arrived is kept."
@@ -177,11 +202,11 @@ def _why(said: str, code: int) -> KmendError:
         return TrustError(
             f"A downloaded package does not have the hash that the archive signed: {text}", hint=UPDATE_HINT
         )
-    if _GONE.search(said):
-        return SourceError(f"A package has left the archive: {text}", hint=UPDATE_HINT)
     if _NETWORK.search(said):
         return SourceError(
-            f"The package mirror cannot be reached: {text}",
+            f"The package mirror cannot be reached or broke off: {text}",
             hint="Check the network, then run the same command again; what has arrived is kept.",
         )
+    if _GONE.search(said):
+        return SourceError(f"A package has left the archive: {text}", hint=UPDATE_HINT)
     return ProgramError(f"apt-get download failed with exit code {code}: {text}", code=code, output=said)

@@ -124,11 +124,12 @@ def _finish_kit(partial: Path, offer: OfferedKernel) -> None:
     # A distribution writes modules.dep when a kernel is installed; the lab's guest needs it too.
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     run(["depmod", "-b", partial, offer.release], env={"PATH": path})
+    pieces = _pieces(layout, partial)
     record = Record(
         kernel=Kernel(release=offer.release, version=offer.version, build_id=_build_id(partial / layout.vmlinux)),
         series=offer.series,
         compiler=_compiler(partial / layout.config),
-        pieces=_pieces(layout, partial),
+        pieces=pieces,
     )
     shutil.rmtree(partial / ".done")
     write_atomic(partial / MARK, wire.dump(record))

@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 _RELEASE = re.compile(r"(?P<abi>(?P<series>\d+\.\d+)\.\d+[^-]*(?:-\d[^-]*)?)-(?P<flavour>[a-z][a-z0-9-]*)")
-_IMAGE = re.compile(rf"linux-image-(?P<release>{_RELEASE.pattern}?)(?P<unsigned>-unsigned)?")
 _PIECE = re.compile(r"linux-(?:image|headers)-\d.*|linux-source-\d.*")
 # A kernel tree takes eleven times the size of its package.
 _SOURCE_GROWTH = 12
@@ -52,9 +51,9 @@ def offered() -> tuple[OfferedKernel, ...]:
     index = _index(_PIECE)
     found: dict[str, set[str]] = defaultdict(set)
     for name, version in index:
-        image = _IMAGE.fullmatch(name)
-        if image and not image["flavour"].endswith(("-dbg", "-unsigned", "-template")):
-            found[image["release"]].add(version)
+        release = name.removeprefix("linux-image-").removesuffix("-unsigned")
+        if name.startswith("linux-image-") and _is_release(release):
+            found[release].add(version)
     if not found:
         raise SourceError("apt knows no kernel packages; its package lists are empty.", hint=apt.UPDATE_HINT)
     kernels = [_kernel(release, version, index=index) for release in found for version in found[release]]
@@ -119,6 +118,11 @@ def _index(wanted: re.Pattern[str]) -> _Index:
         unpacked = grown or int(stanza.get("Installed-Size", "0")) * 1024
         index[name, version] = Package(name=name, version=version, size=size, unpacked=unpacked)
     return index
+
+
+def _is_release(text: str) -> bool:
+    parts = _RELEASE.fullmatch(text)
+    return parts is not None and not parts["flavour"].endswith(("-dbg", "-template"))
 
 
 def _kernel(release: str, version: str, *, index: _Index) -> OfferedKernel:

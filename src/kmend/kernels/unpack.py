@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -56,7 +55,8 @@ def unpack(jobs: Sequence[Job], *, progress: Progress) -> None:
         left = list(running)
         while left:
             progress.amount(sum(each.read for each in running), total, unit="bytes")
-            time.sleep(_LOOK_EVERY)
+            with suppress(subprocess.TimeoutExpired):
+                left[0].process.wait(_LOOK_EVERY)
             for each in [each for each in left if each.process.poll() is not None]:
                 _finish(each)
                 left.remove(each)
