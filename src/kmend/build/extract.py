@@ -224,5 +224,5 @@ class Extraction:
                 ObjectionCode.MODULE_STATIC_KEY, owner, f"{owner.name} uses "
                 f"{symbol.name.rsplit('.', 1)[-1].split(',')[0]} of the module through {section.name} (a static "
                 "key, static call or tracepoint that the module owns); a livepatch cannot bind it before "
-                "the module is there.", "Leave the statement out of the fixed function, or use static_key_enabled().",
+                "the module is there.", "Leave the statement out of the fix, or use static_key_enabled().",
             )  # fmt: skip
