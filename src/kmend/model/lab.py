@@ -37,6 +37,16 @@ class LabStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRecord:
+    """What one probe said, each time it was asked."""
+
+    name: str
+    before: ProbeResult
+    after: ProbeResult
+    unloaded: ProbeResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRecord:
     """One container over the whole scenario."""
 
@@ -68,7 +78,10 @@ class LabReport:
     probe_before: ProbeResult
     probe_after: ProbeResult
     probe_unloaded: ProbeResult
+    probes: tuple[ProbeRecord, ...]
+    """Each probe by itself; empty when the livepatch came without any."""
     transition_ms: float
+    """How long the first transition took by the kernel's own clock; 0 when it did not end."""
     boot_id_before: str
     boot_id_after: str
     containers: tuple[ContainerRecord, ...]

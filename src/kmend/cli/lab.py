@@ -1,0 +1,58 @@
+"""``kmend lab``: prove a livepatch in a VM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kmend.cli.output import show_json
+from kmend.cli.progress import shown
+from kmend.kernels import store
+from kmend.lab.lab import REPORT, run_lab
+from kmend.model.lab import LabReport, Profile
+
+
+@click.group()
+def lab() -> None:
+    """Boot the very kernel in a VM and prove a livepatch there."""
+
+
+@lab.command()
+@click.option("--kernel", "release", required=True, metavar="RELEASE", help="The kernel, as `uname -r` names it.")
+@click.option(
+    "--profile",
+    type=click.Choice([str(profile) for profile in Profile]),
+    default=str(Profile.QUICK),
+    show_default=True,
+    help="quick: busybox, seconds. host: Debian with Docker and three containers.",
+)
+@click.option("--soak", type=click.FloatRange(min=0), help="Seconds under load; 5 (quick) or 15 (host) if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def run(release: str, profile: str, soak: float | None, as_json: bool, folder: Path) -> int:
+    """Prove the livepatch that `kmend build` left in FOLDER; writes labreport.json there.
+
+    Exit code 0 when everything held, 1 when something failed.
+    """
+    kit = store.load(release)
+    with shown() as progress:
+        report = run_lab(kit, folder, profile=Profile(profile), soak=soak, progress=progress)
+    if as_json:
+        show_json(report)
+    else:
+        show_report(report, folder / REPORT)
+    return 0 if report.passed else 1
+
+
+def show_report(report: LabReport, path: Path) -> None:
+    """Print a report for a person."""
+    for step in report.steps:
+        sign = click.style("ok    ", fg="green") if step.passed else click.style("failed", fg="red", bold=True)
+        print(f"{click.unstyle(sign) if not click.get_text_stream('stdout').isatty() else sign}  ", end="")
+        print(f"{step.name:<15} {step.seconds:6.1f} s  {step.detail}".rstrip())
+    for line in report.kernel_log_findings:
+        print(f"        kernel: {line}")
+    verdict = "proven" if report.passed else f"NOT proven: {report.failure}"
+    print(f"Livepatch {report.livepatch_number} for {report.kernel.release} is {verdict}")
+    print(f"Report: {path}")
