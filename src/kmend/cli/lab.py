@@ -27,7 +27,9 @@ def lab() -> None:
     show_default=True,
     help="quick: busybox, seconds. host: Debian with Docker and three containers.",
 )
-@click.option("--soak", type=click.FloatRange(min=0), help="Seconds under load; 5 (quick) or 15 (host) if not given.")
+@click.option(
+    "--soak", type=click.FloatRange(min=0), help="Seconds under load; 5 (quick) or 15 (host) if not given."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def run(release: str, profile: str, soak: float | None, as_json: bool, folder: Path) -> int:
@@ -49,10 +51,11 @@ def show_report(report: LabReport, path: Path) -> None:
     """Print a report for a person."""
     for step in report.steps:
         sign = click.style("ok    ", fg="green") if step.passed else click.style("failed", fg="red", bold=True)
-        print(f"{click.unstyle(sign) if not click.get_text_stream('stdout').isatty() else sign}  ", end="")
-        print(f"{step.name:<15} {step.seconds:6.1f} s  {step.detail}".rstrip())
+        click.echo(f"{sign}  {step.name:<15} {step.seconds:6.1f} s  {step.detail}".rstrip())
     for line in report.kernel_log_findings:
-        print(f"        kernel: {line}")
+        click.echo(f"        kernel: {line}")
     verdict = "proven" if report.passed else f"NOT proven: {report.failure}"
-    print(f"Livepatch {report.livepatch_number} for {report.kernel.release} is {verdict}")
-    print(f"Report: {path}")
+    click.echo(f"Livepatch {report.livepatch_number} for {report.kernel.release} is {verdict}")
+    if report.passed and not report.probes:
+        click.echo("No probe came with it: that the bug is gone was not tested.")
+    click.echo(f"Report: {path}")

@@ -47,7 +47,9 @@ def _remembered(memory: Path, boot_id: str) -> str:
 def _kvm_boots(kit: Kit, cache: Path) -> bool:
     with scratch(cache / "lab", prefix="kvm-") as folder:
         initrd = folder / "initrd"
-        initrd.write_bytes(cpio({"init": program(compile_static(own_source("guest"), name="guest", folder=folder))}))
+        initrd.write_bytes(
+            cpio({"init": program(compile_static(own_source("guest"), name="guest", folder=folder))})
+        )
         plan = MachinePlan(
             image=kit.image, initrd=initrd, accelerator="kvm", folder=folder, command_line=("kmend.probe=1",)
         )

@@ -64,7 +64,9 @@ def parse(text: str) -> BeatLog:
         for words in lines
         if len(words) == 4 and words[0] == "p"  # noqa: PLR2004 - p TIME PROBE CODE
     )
-    return BeatLog(starts=len(times("s")), beats=times("h"), connected=times("c"), broken=times("x"), probes=probes)
+    return BeatLog(
+        starts=len(times("s")), beats=times("h"), connected=times("c"), broken=times("x"), probes=probes
+    )
 
 
 def rounds(runs: Iterable[ProbeRun], names: Iterable[str]) -> tuple[tuple[int, ProbeResult], ...]:

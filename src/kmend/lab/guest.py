@@ -97,7 +97,7 @@ class Guest:
             time.sleep(0.05)
 
     def load(self, path: str) -> str:
-        """Load a module file with finit_module; an empty string, or why it was refused, with the kernel's words."""
+        """Load a module file with finit_module; an empty string, or why it was refused."""
         before = len(self.kernel_log())
         answer = self.answer([self.program, "load", path], timeout=120)
         if answer.code == 0:
@@ -126,7 +126,7 @@ class Guest:
 
     def stuck_tasks(self, target: int) -> str:
         """The tasks that a transition still waits for: pid and name."""
-        script = 'for d in /proc/[0-9]*/task/[0-9]*; do s=$(cat $d/patch_state 2>/dev/null); '
+        script = "for d in /proc/[0-9]*/task/[0-9]*; do s=$(cat $d/patch_state 2>/dev/null); "
         script += f'[ "$s" = {1 - target} ] && echo "${{d##*/}} $(cat $d/comm)"; done | head -20'
         return self.answer(["sh", "-c", script], timeout=60).text.strip().replace("\n", ", ")
 

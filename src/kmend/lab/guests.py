@@ -23,9 +23,9 @@ from kmend.model.kernel import Kit
 
 _SUITE = "bookworm"
 _PACKAGES = (
-    "systemd-sysv docker.io containerd runc apparmor iptables nftables iproute2 kmod udev procps "
-    "python3 python3-cryptography ca-certificates"
-).split()
+    *("systemd-sysv", "docker.io", "containerd", "runc", "apparmor", "iptables", "nftables", "iproute2"),
+    *("kmod", "udev", "procps", "python3", "python3-cryptography", "ca-certificates"),
+)
 _EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 _DISK_SIZE = "3G"
 _NEEDED = 3_000_000_000
@@ -33,15 +33,17 @@ _IMAGE_TAR = "usr/lib/kmend/container.tar"
 
 # What a host that lives for minutes does without, and what costs seconds under software emulation.
 _MASKED = (
-    "apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer "
-    "e2scrub_reap.service fstrim.timer getty.target getty-static.service nftables.service "
-    "proc-sys-fs-binfmt_misc.automount remote-fs.target systemd-binfmt.service systemd-firstboot.service "
-    "systemd-journal-flush.service systemd-logind.service systemd-networkd.service "
-    "systemd-networkd-wait-online.service systemd-pstore.service systemd-random-seed.service "
-    "systemd-repart.service systemd-sysusers.service systemd-tmpfiles-clean.timer systemd-udevd.service "
-    "systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udev-trigger.service "
-    "systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-user-sessions.service"
-).split()
+    *("apparmor.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer"),
+    *("e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "getty.target"),
+    *("getty-static.service", "nftables.service", "proc-sys-fs-binfmt_misc.automount"),
+    *("remote-fs.target", "systemd-binfmt.service", "systemd-firstboot.service"),
+    *("systemd-journal-flush.service", "systemd-logind.service", "systemd-networkd.service"),
+    *("systemd-networkd-wait-online.service", "systemd-pstore.service", "systemd-random-seed.service"),
+    *("systemd-repart.service", "systemd-sysusers.service", "systemd-tmpfiles-clean.timer"),
+    *("systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket"),
+    *("systemd-udev-trigger.service", "systemd-update-utmp.service"),
+    *("systemd-update-utmp-runlevel.service", "systemd-user-sessions.service"),
+)
 
 _SERVICE = """\
 [Unit]
@@ -67,8 +69,9 @@ _DOCKER = json.dumps(
 _CONTAINERD = """\
 version = 2
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
-  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper",
-  "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp",
+  "io.containerd.internal.v1.tracing"]
 """
 
 
@@ -91,7 +94,7 @@ def recipe_hash() -> str:
 
 
 def host_disk(kit: Kit, *, accelerator: str, progress: Progress, cache: Path | None = None) -> Path:
-    """The guest's disk (raw, ext4): from the cache, or made now, which takes about two minutes.
+    """The guest's disk (raw, ext4): from the cache, or made now (about two minutes).
 
     Args:
         kit: The kernel that boots it once to import the container image; the disk does not depend on it.
@@ -131,31 +134,32 @@ def _bare_disk(folder: Path, progress: Progress) -> Path:
             "Making the lab's Debian guest needs root (it unpacks packages with their owners).",
             hint="Run this once with sudo -E; later runs use the cached guest without root.",
         )
-    disk, extra = folder / "disk.img", folder / "extra.tar"
+    tree, disk, extra = folder / "tree", folder / "disk.img", folder / "extra.tar"
     extra.write_bytes(_extra_files(folder))
-    make_disk = f'mke2fs -q -t ext4 -O ^has_journal -E lazy_itable_init=1 -d "$1" {shlex.quote(str(disk))} {_DISK_SIZE}'
     run(
         [
             # A process and mount namespace of its own: whatever ends kmend, no child and no mount stays.
             *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=null", "--quiet"),
+            *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--quiet"),
             f"--include={','.join(_PACKAGES)}",
             '--aptopt=APT::Install-Recommends "false"',
             *(f"--dpkgopt=path-exclude={path}" for path in _EXCLUDED),
             f"--customize-hook=tar-in {shlex.quote(str(extra))} /",
-            f"--customize-hook={make_disk}",
-            *(_SUITE, "-", *_apt_sources()),
+            *(_SUITE, str(tree), *_apt_sources()),
         ],
         timeout=1800,
         env={"TMPDIR": str(folder)},
     )
+    run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", tree, disk, _DISK_SIZE])
     return disk
 
 
 def _apt_sources() -> list[str]:
     """This machine's own Debian sources for the guest's suite, as apt lines; without any, mmdebstrap's default."""
     words = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
-    listed = run(["apt-get", "indextargets", "--format", words, "Created-By: Packages", "Origin: Debian"], check=False)
+    listed = run(
+        ["apt-get", "indextargets", "--format", words, "Created-By: Packages", "Origin: Debian"], check=False
+    )
     lines = sorted({line for line in listed.text.splitlines() if line.split()[2].startswith(_SUITE)})
     return lines
 

@@ -178,5 +178,3 @@ def _forward(port: int | None) -> tuple[str, ...]:
     if port is None:
         return ()
     return (sys.executable, "-IS", str(Path(__file__).with_name("relay.py")), str(port))
-
-

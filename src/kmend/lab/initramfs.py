@@ -1,4 +1,4 @@
-"""The lab's initramfs: a cpio archive (format newc) of the guest program, modules in loading order and extra files."""
+"""The lab's initramfs: a cpio archive (format newc) of the guest program, modules and other files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cpio(files: Mapping[str, tuple[int, bytes]]) -> bytes:
             Parent folders are added.
     """
     folders = {str(parent) for path in files for parent in Path(path).parents} - {"."}
-    everything = {path: (stat.S_IFDIR | 0o755, b"") for path in folders} | dict(files)
+    everything = dict.fromkeys(folders, (stat.S_IFDIR | 493, b"")) | dict(files)
     records = [_record(number, path, *everything[path]) for number, path in enumerate(sorted(everything), 1)]
     return b"".join([*records, _record(0, _TRAILER, 0, b"")])
 

@@ -20,13 +20,14 @@ def probes_before(answers: Answers) -> str:
 
 def probes_after(before: Answers, after: Answers) -> str:
     """What was vulnerable must be fixed, and nothing may be vulnerable."""
+    said = {name: after.get(name, ProbeResult.UNKNOWN) for name in before}
     wrong = [
         f"{name} says {result}"
-        for name, result in after.items()
+        for name, result in said.items()
         if result is ProbeResult.VULNERABLE
-        or (before.get(name) is ProbeResult.VULNERABLE and result is not ProbeResult.FIXED)
+        or (before[name] is ProbeResult.VULNERABLE and result is not ProbeResult.FIXED)
     ]
-    return f"the bug is still there with the livepatch: {', '.join(wrong)}" if wrong else ""
+    return f"the bug is not shown to be gone with the livepatch: {', '.join(wrong)}" if wrong else ""
 
 
 def probes_unloaded(before: Answers, unloaded: Answers) -> str:

@@ -167,11 +167,12 @@ def _read(kit: Kit, folder: Path) -> _Built:
         if not path.is_file():
             raise InputError(f"{folder} holds no {path.name}.", hint="Make the livepatch with `kmend build`.")
     livepatch = wire.load(Livepatch, manifest.read_bytes(), what=str(manifest))
-    if livepatch.kernel.build_id != kit.kernel.build_id:
+    wanted, given = livepatch.kernel, kit.kernel
+    if wanted.build_id != given.build_id:
         raise InputError(
-            f"The livepatch is for {livepatch.kernel.release} {livepatch.kernel.version} (build id "
-            f"{livepatch.kernel.build_id}), not for {kit.kernel.release} {kit.kernel.version} ({kit.kernel.build_id}).",
-            hint=f"Run the lab with --kernel {livepatch.kernel.release}, or build it for the other kernel.",
+            f"The livepatch is for {wanted.release} {wanted.version} (build id {wanted.build_id}), "
+            f"not for {given.release} {given.version} ({given.build_id}).",
+            hint=f"Run the lab with --kernel {wanted.release}, or build it for the other kernel.",
         )
     if sha256_of(module) != livepatch.sha256:
         raise InputError(f"{module} is not the module that {manifest.name} speaks of.", hint="Build it again.")

@@ -112,15 +112,17 @@ def _obituary(process: subprocess.Popen[bytes], plan: MachinePlan, deadline: flo
     said = (plan.folder / "qemu.log").read_text(errors="replace").strip()
     if not read_console(plan.folder) and code > 0:
         raise MachineError(f"{_QEMU} did not start: {said or f'exit code {code}'}")
-    panic = "Kernel panic" in read_console(plan.folder)
-    return "The guest's kernel panicked." if panic else f"The VM ended unexpectedly (exit code {code}). {said}".strip()
+    if "Kernel panic" in read_console(plan.folder):
+        return "The guest's kernel panicked."
+    return f"The VM ended unexpectedly (exit code {code}). {said}".strip()
 
 
 def boots(plan: MachinePlan, *, word: str, timeout: float) -> bool:
     """Whether a VM shows a word on its console within so many seconds; the VM is ended either way."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
-    with (plan.folder / "qemu.log").open("wb") as said, spawn(qemu_args(plan, None), stdout=said, stderr=said) as vm:
+    args = qemu_args(plan, None)
+    with (plan.folder / "qemu.log").open("wb") as said, spawn(args, stdout=said, stderr=said) as vm:
         while time.monotonic() < deadline:
             ended = vm.poll() is not None
             if word in read_console(plan.folder):
@@ -181,9 +183,8 @@ def _network(plan: MachinePlan) -> Sequence[str]:
     # The only way out: 10.0.2.100:8080, carried by one short-lived program per connection.
     words = shlex.join(plan.forward).replace(",", ",,")
     forward = f",guestfwd=tcp:10.0.2.100:8080-cmd:{words}" if plan.forward else ""
-    return (
-        *("-netdev", f"user,id=net,restrict=on,ipv6=off{forward}", "-device", "virtio-net-pci,netdev=net,romfile="),
-    )
+    network = f"user,id=net,restrict=on,ipv6=off{forward}"
+    return ("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile=")
 
 
 def _escaped(path: Path) -> str:

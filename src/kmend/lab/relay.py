@@ -1,4 +1,4 @@
-"""Carries one TCP connection of the guest to a port of this machine's loopback: QEMU starts it for each connection.
+"""Carries one TCP connection of the guest to a port of this machine's loopback; QEMU starts one for each.
 
 Run as a script with plain Python, so it imports nothing of kmend.
 """

@@ -89,12 +89,16 @@ def play(course: Course, guest: StagedGuest, livepatch: Livepatch, module: bytes
         _look_back(course, guest)
     finally:
         course.log = kernel_log.since(guest.kernel_log(), _MARK).partition(_END_MARK)[0]
+        found = kernel_log.findings(course.log)
+        if course.failure and found and found[0] not in course.failure:
+            course.failure += f" (kernel: {found[0]})"
 
 
 def _begin(course: Course, guest: StagedGuest, livepatch: Livepatch, module: bytes) -> None:
     with course.step("prepare", "Checking the guest's kernel") as detail:
         running = guest.build_id()
-        _demand(running == livepatch.kernel.build_id and running, f"the guest runs build id {running or 'unknown'}")
+        expected = livepatch.kernel.build_id
+        _demand(running == expected, f"the guest runs build id {running or 'unknown'}, not {expected}")
         course.boot_id_before = guest.boot_id()
         guest.put(MODULE_FILE, module)
         guest.mark_log(_MARK)
@@ -187,7 +191,8 @@ def _wait_transition(guest: StagedGuest, module: str, *, target: int) -> float:
         _wait(lambda: guest.livepatch_fact(module, "transition") == "0", "")
     except GuestFault:
         stuck = guest.stuck_tasks(target) or "nothing known"
-        raise GuestFault(f"the transition did not end within {_TRANSITION_LIMIT:g} s; it waits for {stuck}") from None
+        limit = f"within {_TRANSITION_LIMIT:g} s"
+        raise GuestFault(f"the transition did not end {limit}; it waits for {stuck}") from None
     _demand(guest.livepatch_fact(module, "enabled") == "1", "the livepatch is not enabled")
     return (time.monotonic() - begun) * 1000
 
