@@ -41,7 +41,7 @@ GOOD = ContainerRecord(
     ],
 )
 def test_probes(before, after, unloaded, fails):
-    """Vulnerable, fixed, vulnerable is what proves; no probe, or one that cannot tell, proves nothing but passes."""
+    """Vulnerable, fixed, vulnerable is what proves; no probe, or an unsure one, passes."""
     told = {
         "before": judge.probes_before(before),
         "after": judge.probes_after(before, after),
