@@ -137,7 +137,9 @@ def _compile_words(words: list[str], source: Path, out: Path, root: Path) -> lis
     out.parent.mkdir(parents=True, exist_ok=True)
     words = [f"-Wp,-MMD,{out}.d" if word.startswith("-Wp,-MMD,") else word for word in words]
     words[words.index("-o") + 1] = str(out)
-    return [*words[:-1], f"-fmacro-prefix-map={root}/=", str(source)]
+    # What the file includes by a name in quotes stands beside the original.
+    beside = Path(words[-1]).parent
+    return [*words[:-1], "-iquote", str(beside), f"-fmacro-prefix-map={root}/=", str(source)]
 
 
 def _linked_into(command: str) -> str:

@@ -93,7 +93,7 @@ class ObjectCode:
             raise InputError(f"{path} is not a relocatable object (.o or .ko).")
         self._pieces: dict[int, list[Piece]] = {}
         self._starts: dict[int, list[int]] = {}
-        self._instructions: dict[int, dict[int, Instruction]] = {}
+        self._sorted: dict[int, list[Relocation]] = {}
         self._cut()
         for piece in self.pieces():
             piece.references = list(self._references(piece))
@@ -137,11 +137,10 @@ class ObjectCode:
                 self._starts[section.number] = [piece.offset for piece in self._pieces[section.number]]
 
     def _references(self, piece: Piece) -> Iterator[Reference]:
-        own = [
-            relocation
-            for relocation in self.elf.relocations(piece.section)
-            if piece.offset <= relocation.offset < piece.offset + max(piece.size, 1)
-        ]
+        everything = self._relocations(piece.section)
+        first = bisect.bisect_left(everything, (piece.offset,))
+        last = bisect.bisect_left(everything, (piece.offset + piece.size,))
+        own = everything[first:last]
         places = self._places(piece) if piece.section.is_text else {}
         filled = set()
         code = bytearray(piece.code)
@@ -160,6 +159,13 @@ class ObjectCode:
         if piece.is_function and len(self._pieces[piece.section.number]) > 1:
             yield from self._resolved_branches(piece, places, filled, code)
         piece.code = bytes(code)
+
+    def _relocations(self, section: Section) -> list[Relocation]:
+        """A section's relocations by offset; those that mean nothing (R_X86_64_NONE) are left out."""
+        if section.number not in self._sorted:
+            found = self.elf.relocations(section)
+            self._sorted[section.number] = [one for one in found if one.type != c.R_X86_64_NONE]
+        return self._sorted[section.number]
 
     def _places(self, piece: Piece) -> dict[int, Instruction]:
         """Offset of each byte of the piece's code to the instruction that it belongs to."""
