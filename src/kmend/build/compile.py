@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from kmend.build.lines import keep_lines
 from kmend.build.tree import Tree, saved_command
 from kmend.elf.running import VMLINUX
-from kmend.kit.errors import BugError, InputError, ProgramError
+from kmend.kit.errors import BugError, InputError, KmendError, ProgramError
 from kmend.kit.files import write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import run
 from kmend.model.fix import Objection, ObjectionCode
 
+_CUT_SHORT = re.compile(r"Killed|Terminated|No space left|Cannot allocate memory|cannot execute|: not found")
 _MODULE_NAME = re.compile(r"""-DKBUILD_MODNAME='?"([^"]*)"'?""")
 
 
@@ -78,6 +79,7 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
     try:
         command = saved_command(tree, target)
     except (InputError, ProgramError) as error:
+        _raise_if_cut_short(error)
         return _objection(
             ObjectionCode.NOT_BUILT,
             file,
@@ -92,8 +94,15 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
         for words in replayed(command, source=source, out=fixed, root=overlay / "lines"):
             run(words, cwd=tree.folder, timeout=900)
     except ProgramError as error:
+        _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "the fixed file does not compile.", error.output)
     return Compiled(target=target, linked_into=_linked_into(command), original=tree.folder / target, fixed=fixed)
+
+
+def _raise_if_cut_short(error: KmendError) -> None:
+    """An error that says nothing about the source: the program was killed, timed out, or the disk is full."""
+    if isinstance(error, ProgramError) and (error.code is None or error.code < 0 or _CUT_SHORT.search(error.output)):
+        raise error
 
 
 def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Objection:
