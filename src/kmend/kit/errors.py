@@ -30,7 +30,14 @@ class SourceError(KmendError):
 
 
 class TrustError(KmendError):
-    """A signature, a hash, a version or an expiry does not hold. Nothing of it was used."""
+    """A signature, a hash, a version or an expiry does not hold. Nothing of it was used.
+
+    ``reason`` is one short code for programs (kmend.trust.refusal.Refusal); the message is for people.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class BusyError(KmendError):

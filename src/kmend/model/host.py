@@ -27,9 +27,21 @@ class AgentPhase(StrEnum):
     IDLE = "idle"
     LOADING = "loading"
     """A livepatch was about to be loaded; found after a start, it means that the load was cut short."""
+    SOAKING = "soaking"
+    """Loaded and being watched; a reboot found in this phase quarantines the number."""
     APPLIED = "applied"
     REVERTING = "reverting"
     UNLOADING = "unloading"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """A livepatch that is not applied again on this host; numbers count per kernel, so both name it."""
+
+    build_id: str
+    number: int
+    reason: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +53,7 @@ class AgentState:
     """Of the boot in which this was written."""
     livepatch: Livepatch | None
     """Which one the phase speaks of."""
-    quarantined: tuple[int, ...]
-    """Livepatch numbers that are not applied again on this host."""
+    quarantined: tuple[Quarantine, ...]
     changed: datetime
     note: str = ""
 
