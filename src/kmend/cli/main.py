@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 import click
 
 from kmend import __version__
 from kmend.cli.output import show_error
 from kmend.kit.errors import KmendError
+from kmend.kit.files import write_problem
 
 # verb → module under kmend.cli that holds a click command of the same name; imported only when used.
 _VERBS = {
@@ -75,5 +77,8 @@ def run_command(command: click.Command) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        show_error(write_problem(Path(str(error.filename or "a file")), error))
         return 1
     return result if isinstance(result, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -43,15 +44,29 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_problem(path: Path, error: OSError) -> MachineError:
+    """The error for a file that cannot be written; a full disk is named as such."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return MachineError(f"The disk is full: {path} cannot be written.", hint="Free some space, then try again.")
+    reason = error.strerror or str(error)
+    hint = "Run as root." if error.errno in {errno.EACCES, errno.EPERM} else ""
+    return MachineError(f"{path} cannot be written: {reason}.", hint=hint)
+
+
 @contextmanager
 def lock(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock; the kernel frees it when the process ends, however it ends.
 
     Raises:
         BusyError: Another run holds it (only without ``wait``).
+        MachineError: The file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    except OSError as error:
+        raise write_problem(path, error) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

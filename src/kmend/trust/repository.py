@@ -21,7 +21,6 @@ Only then is there a VerifiedLivepatch. The kernel checks the module's own signa
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -34,8 +33,8 @@ from tuf.api.exceptions import DownloadError, LengthOrHashMismatchError, Reposit
 from tuf.api.metadata import Metadata, TargetFile
 from tuf.ngclient import Updater, UpdaterConfig
 
-from kmend.kit.errors import InputError, MachineError, TrustError
-from kmend.kit.files import sync_folder
+from kmend.kit.errors import InputError, TrustError
+from kmend.kit.files import sync_folder, write_problem
 from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
@@ -213,22 +212,13 @@ def _refusals(what: str, *, cache: Path | None = None) -> Iterator[None]:
     except (RepositoryError, DownloadError) as error:
         raise refused(reason_of(error), what=what, detail=_detail(error)) from error
     except OSError as error:
-        raise _disk_error(error, cache) from error
+        raise write_problem(Path(error.filename or cache or "?"), error) from error
 
 
 def _detail(error: Exception) -> str:
     text = str(error)
     cause = str(error.__cause__ or "")
     return f"{text}: {cause}" if cause and cause not in text else text
-
-
-def _disk_error(error: OSError, cache: Path | None) -> MachineError:
-    where = error.filename or cache or "the disk"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return MachineError(
-            f"The disk is full: {where} cannot be written.", hint="Free some space, then try again."
-        )
-    return MachineError(f"{where} cannot be written: {error.strerror}.", hint="Run as root.")
 
 
 def _make_durable(cache: Path) -> None:

@@ -1,0 +1,149 @@
+"""How a host is enrolled: ``/etc/kmend/agent.json`` and the pinned ``/etc/kmend/root.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from kmend.kit.errors import InputError
+from kmend.kit.files import write_atomic, write_problem
+from kmend.linux.kernel import command_line
+from kmend.model import wire
+from kmend.trust.download import Limits, open_source
+from kmend.trust.layout import check_channel
+from kmend.trust.repository import check_root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """What `kmend agent init` was told."""
+
+    repo: str
+    channel: str
+    root_sha256: str
+    """Of the pinned root.json."""
+    enrolled: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where the agent keeps things, under a root folder."""
+
+    root: Path = Path("/")
+
+    @property
+    def config(self) -> Path:
+        """Repository and channel."""
+        return self.root / "etc/kmend/agent.json"
+
+    @property
+    def pinned_root(self) -> Path:
+        """The start of all trust."""
+        return self.root / "etc/kmend/root.json"
+
+    @property
+    def switch(self) -> Path:
+        """While this file exists, nothing is loaded."""
+        return self.root / "etc/kmend/disabled"
+
+    @property
+    def library(self) -> Path:
+        """Everything that the agent remembers."""
+        return self.root / "var/lib/kmend"
+
+    @property
+    def state(self) -> Path:
+        """AgentState."""
+        return self.library / "state.json"
+
+    @property
+    def seen(self) -> Path:
+        """The trust cache: which versions were seen last. Forgetting it would allow rollbacks."""
+        return self.library / "trust"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever changes anything."""
+        return self.library / "lock"
+
+
+def enrol(
+    paths: Paths, *, root_json: bytes, repo: str, channel: str, now: datetime, force: bool = False
+) -> AgentConfig:
+    """Pin a root and follow a channel.
+
+    Args:
+        paths: Where to.
+        root_json: Content of the root.json that `kmend keys init` left.
+        repo: http(s):// or file:// address, or a folder.
+        channel: The stream to follow.
+        now: When the host was enrolled.
+        force: Replace an enrolment with another root; what was seen of the old repository is forgotten.
+
+    Raises:
+        InputError: The root or the address cannot be used, or the host is enrolled with another root.
+    """
+    check_root(root_json)
+    check_channel(channel)
+    _, address = open_source(repo, limits=Limits())
+    digest = hashlib.sha256(root_json).hexdigest()
+    known = load_config(paths) if paths.config.exists() else None
+    if known and known.root_sha256 != digest and not force:
+        raise InputError(
+            f"This host is enrolled with another root ({known.root_sha256[:12]}…), at {known.repo}.",
+            hint="Give --force if it shall trust the new one instead.",
+        )
+    config = AgentConfig(repo=address.rstrip("/"), channel=channel, root_sha256=digest, enrolled=now)
+    try:
+        if known and known.root_sha256 != digest:
+            shutil.rmtree(paths.seen, ignore_errors=True)
+        write_atomic(paths.pinned_root, root_json)
+        write_atomic(paths.config, wire.dump(config))
+    except OSError as error:
+        raise write_problem(paths.config, error) from error
+    return config
+
+
+def load_config(paths: Paths) -> AgentConfig:
+    """The enrolment.
+
+    Raises:
+        InputError: The host is not enrolled.
+    """
+    try:
+        return wire.load(AgentConfig, paths.config.read_bytes(), what=str(paths.config))
+    except FileNotFoundError:
+        raise InputError(
+            "This host is not enrolled.",
+            hint="Run `kmend agent init --root root.json --repo URL --channel stable`.",
+        ) from None
+
+
+def load_pinned_root(paths: Paths, config: AgentConfig) -> bytes:
+    """The pinned root, if it is still the one that was pinned.
+
+    Raises:
+        InputError: It is missing or was changed.
+    """
+    try:
+        content = paths.pinned_root.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{paths.pinned_root} is missing.", hint="Enrol this host again.") from None
+    if hashlib.sha256(content).hexdigest() != config.root_sha256:
+        raise InputError(
+            f"{paths.pinned_root} is not the root that this host was enrolled with.", hint="Enrol it again."
+        )
+    return content
+
+
+def switched_off(paths: Paths) -> str:
+    """Why nothing is to be loaded on this host, or nothing: the kill switches."""
+    if paths.switch.exists():
+        return f"{paths.switch} exists"
+    if "kmend=off" in command_line(paths.root):
+        return "the kernel command line says kmend=off"
+    return ""
+

@@ -1,0 +1,78 @@
+"""What the agent remembers, and what it concludes when it finds an unfinished story."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from kmend.agent.config import Paths
+from kmend.kit.files import write_atomic, write_problem
+from kmend.model import wire
+from kmend.model.host import AgentPhase, AgentState, Quarantine
+from kmend.model.livepatch import Livepatch
+
+_RISKY = {
+    AgentPhase.LOADING: "was being loaded",
+    AgentPhase.SOAKING: "was being watched after loading",
+    AgentPhase.REVERTING: "was being reverted",
+}
+
+
+def load_state(paths: Paths, *, boot_id: str, now: datetime) -> AgentState:
+    """The state as it was written last; a fresh one when there is none yet.
+
+    Raises:
+        InputError: The file cannot be read as a state.
+    """
+    try:
+        return wire.load(AgentState, paths.state.read_bytes(), what=str(paths.state))
+    except FileNotFoundError:
+        return AgentState(phase=AgentPhase.IDLE, boot_id=boot_id, livepatch=None, quarantined=(), changed=now)
+
+
+def save_state(paths: Paths, state: AgentState) -> None:
+    """Write the state so that it survives a power cut from here on.
+
+    Raises:
+        MachineError: It cannot be written, e.g. because the disk is full.
+    """
+    try:
+        write_atomic(paths.state, wire.dump(state), mode=0o600)
+    except OSError as error:
+        raise write_problem(paths.state, error) from error
+
+
+def after_reboot(state: AgentState, *, boot_id: str, now: datetime) -> AgentState:
+    """The state in this boot. Pure.
+
+    A reboot takes every livepatch out. One that came while a livepatch was loading, being watched or being
+    reverted may have been its fault: that number is quarantined, so that no host goes down twice for it.
+    """
+    if state.boot_id == boot_id:
+        return state
+    fresh = replace(state, phase=AgentPhase.IDLE, boot_id=boot_id, livepatch=None, changed=now, note="")
+    if state.phase not in _RISKY or state.livepatch is None:
+        return fresh
+    reason = f"the host rebooted while livepatch {state.livepatch.number} {_RISKY[state.phase]}"
+    return replace(quarantine(fresh, state.livepatch, reason=reason, now=now), note=reason)
+
+
+def quarantine(state: AgentState, livepatch: Livepatch, *, reason: str, now: datetime) -> AgentState:
+    """The state with one livepatch quarantined."""
+    kept = tuple(known for known in state.quarantined if not _is(known, livepatch))
+    new = Quarantine(build_id=livepatch.kernel.build_id, number=livepatch.number, reason=reason, since=now)
+    return replace(state, quarantined=(*kept, new))
+
+
+def released(state: AgentState, livepatch: Livepatch) -> AgentState:
+    """The state with one livepatch's quarantine lifted."""
+    return replace(state, quarantined=tuple(known for known in state.quarantined if not _is(known, livepatch)))
+
+
+def quarantine_of(state: AgentState, livepatch: Livepatch) -> Quarantine | None:
+    """The quarantine that holds a livepatch back, if any."""
+    return next((known for known in state.quarantined if _is(known, livepatch)), None)
+
+
+def _is(known: Quarantine, livepatch: Livepatch) -> bool:
+    return (known.build_id, known.number) == (livepatch.kernel.build_id, livepatch.number)

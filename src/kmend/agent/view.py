@@ -1,0 +1,164 @@
+"""What a host runs and how it is enrolled; reads only, works without network and without enrolment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata
+
+from kmend.agent.apply import Host
+from kmend.agent.config import AgentConfig, load_config, switched_off
+from kmend.agent.decide import number_in
+from kmend.agent.state import after_reboot, load_state
+from kmend.linux.kernel import running_kernel
+from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
+from kmend.model.host import AgentPhase, AgentState, Quarantine
+from kmend.model.kernel import Kernel
+from kmend.model.livepatch import Livepatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """One livepatch as the kernel shows it, with what the agent knows of it."""
+
+    name: str
+    ours: bool
+    enabled: bool
+    in_transition: bool
+    number: int | None
+    cves: tuple[str, ...] | None
+    """None when the agent did not load it itself, and so cannot tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """What runs, as the kernel says, beside what the agent remembers."""
+
+    kernel: Kernel
+    boot_id: str
+    running: tuple[Running, ...]
+    phase: AgentPhase
+    remembered: int | None
+    """Number of the livepatch that the agent remembers to have loaded in this boot."""
+    agrees: bool
+    """Whether the kernel and the agent's memory say the same."""
+    note: str
+    switched_off: str
+    quarantined: tuple[Quarantine, ...]
+    channel: str | None
+    """None when the host is not enrolled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRole:
+    """Signed metadata as it was seen last."""
+
+    role: str
+    version: int
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfo:
+    """The enrolment, what was seen of the repository, and the loaded livepatch's manifest."""
+
+    config: AgentConfig
+    pinned_root: SeenRole
+    seen: tuple[SeenRole, ...]
+    livepatch: Livepatch | None
+
+
+def status(host: Host) -> HostStatus:
+    """What runs on this host now."""
+    here = running_kernel(host.root)
+    state = _state(host, here.boot_id)
+    loaded = loaded_livepatches(host.root)
+    return HostStatus(
+        kernel=here.kernel,
+        boot_id=here.boot_id,
+        running=tuple(_running(livepatch, state) for livepatch in loaded),
+        phase=state.phase,
+        remembered=state.livepatch.number if state.livepatch else None,
+        agrees=_agrees(loaded, state),
+        note=state.note,
+        switched_off=switched_off(host.paths),
+        quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
+        channel=load_config(host.paths).channel if host.paths.config.exists() else None,
+    )
+
+
+def info(host: Host) -> HostInfo:
+    """How this host is enrolled and what it has seen.
+
+    Raises:
+        InputError: The host is not enrolled.
+    """
+    config = load_config(host.paths)
+    here = running_kernel(host.root)
+    seen = [_seen(path) for path in sorted(host.paths.seen.glob("*.json"))]
+    pinned = _seen(host.paths.pinned_root)
+    return HostInfo(
+        config=config,
+        pinned_root=pinned or SeenRole(role="root", version=0, expires=config.enrolled),
+        seen=tuple(role for role in seen if role),
+        livepatch=_state(host, here.boot_id).livepatch,
+    )
+
+
+def effective_version(state: HostStatus) -> str:
+    """``uname -r`` and what is live-patched on top, e.g. ``6.1.0-47-cloud-amd64 livepatch 3 (closes 2 CVEs)``.
+
+    A livepatch counts when the kernel has finished its transition; others are named with what is known of them.
+    """
+    words = [state.kernel.release]
+    for livepatch in state.running:
+        if not livepatch.enabled:
+            continue
+        words.append(f"livepatch {livepatch.number if livepatch.ours else livepatch.name}")
+        words.append(f"({_about(livepatch)})")
+    return " ".join(words)
+
+
+def _about(livepatch: Running) -> str:
+    if livepatch.in_transition:
+        return "in transition"
+    if not livepatch.ours:
+        return "not kmend's"
+    if livepatch.cves is None:
+        return "not loaded by this agent"
+    return f"closes {len(livepatch.cves)} CVE{'' if len(livepatch.cves) == 1 else 's'}"
+
+
+def _state(host: Host, boot_id: str) -> AgentState:
+    now = host.clock.now()
+    return after_reboot(load_state(host.paths, boot_id=boot_id, now=now), boot_id=boot_id, now=now)
+
+
+def _running(livepatch: LoadedLivepatch, state: AgentState) -> Running:
+    known = state.livepatch if state.livepatch and state.livepatch.module == livepatch.name else None
+    return Running(
+        name=livepatch.name,
+        ours=livepatch.ours,
+        enabled=livepatch.enabled,
+        in_transition=livepatch.in_transition,
+        number=number_in(livepatch.name) if livepatch.ours else None,
+        cves=known.cves if known else None,
+    )
+
+
+def _agrees(loaded: tuple[LoadedLivepatch, ...], state: AgentState) -> bool:
+    ours = {livepatch.name for livepatch in loaded if livepatch.ours and livepatch.enabled}
+    remembered = {state.livepatch.module} if state.phase == AgentPhase.APPLIED and state.livepatch else set()
+    return ours == remembered
+
+
+def _seen(path: Path) -> SeenRole | None:
+    try:
+        signed = Metadata[Any].from_bytes(path.read_bytes()).signed
+    except (OSError, RepositoryError, ValueError):
+        return None
+    return SeenRole(role=path.stem, version=signed.version, expires=signed.expires)
