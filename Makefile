@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test setup check unit vm lock clean
+.PHONY: demo test setup check unit vm agent lock clean
 
 demo: setup  ## the main job: one fix from source to a running container host
 	$(BIN)/kmend demo
@@ -31,10 +31,15 @@ unit: setup  ## the fast tests only
 vm: setup  ## the tests that boot kernels
 	$(BIN)/pytest tests/vm
 
+agent: setup  ## dist/kmend-agent.pyz: the agent as one file
+	$(BIN)/python packaging/make-agent-pyz
+
 lock:  ## write requirements.txt anew from pyproject.toml: hashes, no addresses
 	$(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --extra build --extra dev pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header -c requirements.txt pyproject.toml -o requirements-agent.txt
 
 clean:
 	rm -rf build dist
