@@ -146,4 +146,3 @@ def switched_off(paths: Paths) -> str:
     if "kmend=off" in command_line(paths.root):
         return "the kernel command line says kmend=off"
     return ""
-

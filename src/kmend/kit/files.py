@@ -47,7 +47,7 @@ def sync_folder(folder: Path) -> None:
 def write_problem(path: Path, error: OSError) -> MachineError:
     """The error for a file that cannot be written; a full disk is named as such."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return MachineError(f"The disk is full: {path} cannot be written.", hint="Free some space, then try again.")
+        return MachineError(f"The disk is full: {path} cannot be written.", hint="Free some space and try again.")
     reason = error.strerror or str(error)
     hint = "Run as root." if error.errno in {errno.EACCES, errno.EPERM} else ""
     return MachineError(f"{path} cannot be written: {reason}.", hint=hint)
