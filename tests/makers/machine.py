@@ -1,5 +1,6 @@
-"""A fake Linux machine: a folder with /proc, /sys and /dev as the kernel would show them, and a loader that behaves like
-the kernel: loading makes sysfs entries, transitions take time, replaced livepatches leave, modules in use stay.
+"""A fake Linux machine: a folder with /proc, /sys and /dev, and a loader that behaves like the kernel.
+
+Loading makes sysfs entries, transitions take time, replaced livepatches leave, modules in use stay.
 """
 
 import errno
@@ -11,7 +12,6 @@ from pathlib import Path
 from kmend.agent.apply import Host
 from kmend.linux.modules import module_error
 from kmend.model.kernel import Kernel
-
 from makers.nouns import KERNEL
 
 
@@ -120,7 +120,7 @@ class FakeMachine:
         return sorted(path.name for path in (self.root / "sys/module").iterdir())
 
     def files(self) -> dict[str, bytes]:
-        """Everything that the agent keeps, for comparing before and after; the lock is empty and does not count."""
+        """Everything that the agent keeps, for comparing before and after."""
         kept = [*self.root.glob("etc/kmend/*"), *self.root.glob("var/lib/kmend/*.json")]
         return {str(path): path.read_bytes() for path in kept}
 

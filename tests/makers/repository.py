@@ -16,12 +16,11 @@ from kmend.model.kernel import Kernel
 from kmend.release import ceremony, publish
 from kmend.release.keyring import load_keyring
 from kmend.release.keystore import load_signer, no_passphrase, private_path
-
 from makers.nouns import KERNEL, make_built
 
 
 class SimulatedRepository:
-    """``repo`` is what a web server would serve, ``keys`` signs it; ``edge`` is the channel that is published to."""
+    """``repo`` is what a web server would serve, ``keys`` signs it; livepatches go to the channel ``edge``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -56,7 +56,7 @@ def main() -> None:
     sys.exit(run_command(kmend))
 
 
-def run_command(command: click.Command) -> int:  # noqa: PLR0911 - one way out per kind of ending
+def run_command(command: click.Command) -> int:
     """Run a click command and return the exit code; every error ends as one clear message.
 
     1 for errors of any kind (wrong options too), 130 for Ctrl-C; commands return other codes themselves.

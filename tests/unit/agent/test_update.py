@@ -5,9 +5,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from makers.machine import FakeMachine
-from makers.nouns import KERNEL, OTHER_KERNEL, make_livepatch
-from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 
 from kmend.agent import config, sync, view
 from kmend.agent.apply import apply
@@ -17,6 +14,9 @@ from kmend.kit.errors import BusyError, InputError, KmendError, MachineError, Tr
 from kmend.kit.files import lock
 from kmend.model.host import AgentPhase
 from kmend.trust.refusal import Refusal
+from makers.machine import FakeMachine
+from makers.nouns import KERNEL, OTHER_KERNEL, make_livepatch
+from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_livepatch_of_unknown_origin_is_shown_as_unknown(machine):
 
 
 def test_info_tells_the_enrolment_and_what_was_seen(machine):
-    """info names repository, channel, pinned root and the versions seen last."""
+    """Info names repository, channel, pinned root and the versions seen last."""
     sync.update(machine.host())
     found = view.info(machine.host())
     assert found.config.channel == "edge"

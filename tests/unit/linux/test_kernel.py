@@ -1,12 +1,12 @@
 """What the agent reads from /proc, /sys and /dev."""
 
 import pytest
-from makers.machine import FakeMachine, make_notes
-from makers.nouns import KERNEL
 
 from kmend.kit.errors import MachineError
 from kmend.linux.kernel import build_id_of, running_kernel
 from kmend.linux.kernel_log import newest_record, read_kernel_log, trouble_in
+from makers.machine import FakeMachine, make_notes
+from makers.nouns import KERNEL
 
 
 def test_identity_of_the_running_kernel(tmp_path):

@@ -5,8 +5,6 @@ import subprocess
 
 import pytest
 from cryptography import x509
-from makers.nouns import KERNEL, NOW
-from makers.repository import SimulatedRepository
 
 from kmend.kit.errors import InputError, KmendError
 from kmend.release import ceremony
@@ -15,6 +13,8 @@ from kmend.release.keystore import no_passphrase
 from kmend.release.module_signature import CERTIFICATE, load_module_signer, verify_module
 from kmend.trust.module_file import split_signature
 from kmend.trust.repository import check_root, fetch
+from makers.nouns import KERNEL, NOW
+from makers.repository import SimulatedRepository
 
 
 def make(folder, **options):
@@ -147,7 +147,7 @@ def module(tmp_path):
 
 
 def test_module_signature_is_what_the_kernels_tools_read(tmp_path, module):
-    """modinfo names the signer, the key's serial number and the hash; OpenSSL verifies it."""
+    """Modinfo names the signer, the key's serial number and the hash; OpenSSL verifies it."""
     make(tmp_path / "keys")
     signer = load_module_signer(tmp_path / "keys")
     signed = signer.sign(module.read_bytes())

@@ -9,8 +9,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from makers.nouns import KERNEL, NOW, OTHER_KERNEL, make_built, make_livepatch, make_report, module_bytes
-from makers.repository import SimulatedRepository, flip_bit
 
 from kmend.kit.errors import BusyError, InputError, TrustError
 from kmend.kit.progress import Silent
@@ -20,6 +18,8 @@ from kmend.release.publish import Built, reasons_against
 from kmend.release.repository import writing
 from kmend.release.status import release_status
 from kmend.trust.repository import fetch
+from makers.nouns import KERNEL, NOW, OTHER_KERNEL, make_built, make_livepatch, make_report, module_bytes
+from makers.repository import SimulatedRepository, flip_bit
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_numbers_only_rise(made):
 
 
 def test_promote_takes_the_same_bytes(made):
-    """stable serves what edge serves, only when it is promoted, and only upward."""
+    """Stable serves what edge serves, only when it is promoted, and only upward."""
     made.publish(1)
     made.publish(2)
     assert served(made, "stable") is None

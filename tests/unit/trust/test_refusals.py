@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from makers.nouns import KERNEL, OTHER_KERNEL
-from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 from tuf.api.metadata import TargetFile
 
 from kmend.kit.errors import BugError, InputError, MachineError, TrustError
@@ -16,6 +14,8 @@ from kmend.trust import layout
 from kmend.trust.proof import VerifiedLivepatch
 from kmend.trust.refusal import Refusal
 from kmend.trust.repository import check_root, fetch
+from makers.nouns import KERNEL, OTHER_KERNEL
+from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 
 
 @pytest.fixture
