@@ -56,6 +56,7 @@ def make_report(livepatch: Livepatch, *, passed: bool = True, sha256: str = "") 
         probe_before=ProbeResult.VULNERABLE,
         probe_after=ProbeResult.FIXED,
         probe_unloaded=ProbeResult.VULNERABLE,
+        probes=(),
         transition_ms=1400.0,
         boot_id_before="b" * 36,
         boot_id_after="b" * 36,
