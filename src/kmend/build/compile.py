@@ -101,7 +101,9 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
 
 def _raise_if_cut_short(error: KmendError) -> None:
     """An error that says nothing about the source: the program was killed, timed out, or the disk is full."""
-    if isinstance(error, ProgramError) and (error.code is None or error.code < 0 or _CUT_SHORT.search(error.output)):
+    if not isinstance(error, ProgramError):
+        return
+    if error.code is None or error.code < 0 or _CUT_SHORT.search(error.output):
         raise error
 
 

@@ -18,6 +18,15 @@ _RECIPE = "1"
 _FLAGS = "-ffunction-sections -fdata-sections -g0"
 _SPACE = 400_000_000
 _MARK = ".kmend-ready"
+_NEEDED = ("CONFIG_X86_64", "CONFIG_LIVEPATCH", "CONFIG_UNWINDER_ORC", "CONFIG_HAVE_RELIABLE_STACKTRACE")
+# With these, objtool runs on the linked kernel, or code looks otherwise than the builder expects.
+_NOT_YET = (
+    "CONFIG_X86_KERNEL_IBT",
+    "CONFIG_LTO_CLANG",
+    "CONFIG_CFI_CLANG",
+    "CONFIG_CALL_PADDING",
+    "CONFIG_PREEMPT_RT",
+)
 # The distribution's generated headers that say how it named its build.
 _NAMED_BY_DISTRIBUTION = ("compile.h", "package.h", "utsrelease.h", "utsversion.h")
 
@@ -44,6 +53,7 @@ def prepare(kit: Kit, *, progress: Progress) -> Tree:
         MachineError: The compiler is missing or is not the one that built the kernel, or space is short.
         ProgramError: The kernel's own preparation failed.
     """
+    check_config(kit)
     compiler = checked_compiler(kit)
     folder = cache_root() / "trees" / kit.kernel.build_id
     tree = Tree(kit=kit, folder=folder, compiler=compiler)
@@ -63,6 +73,24 @@ def prepare(kit: Kit, *, progress: Progress) -> Tree:
 
 def _says(mark: Path, text: str) -> bool:
     return mark.exists() and mark.read_text() == text
+
+
+def check_config(kit: Kit) -> None:
+    """Refuse a kernel that cannot load livepatches, or whose objects this version does not know how to make.
+
+    Raises:
+        InputError: The kernel's configuration lacks something, or has something that is not supported yet.
+    """
+    lines = set(kit.config.read_text().splitlines())
+    for option in _NEEDED:
+        if f"{option}=y" not in lines:
+            raise InputError(f"{kit.kernel.release} has no {option}; it cannot be livepatched by kmend.")
+    for option in _NOT_YET:
+        if f"{option}=y" in lines:
+            raise InputError(
+                f"{kit.kernel.release} has {option}, which this version of kmend does not support yet.",
+                hint="`kmend kernel list --series 6.1` shows kernels that can be built for.",
+            )
 
 
 def checked_compiler(kit: Kit) -> str:
