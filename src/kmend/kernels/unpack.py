@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from kmend.kit.progress import Progress
 from kmend.kit.run import spawn
 
 _LOOK_EVERY = 0.1
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +38,16 @@ class _Running:
     errors: IO[bytes]
 
     @property
-    def read(self) -> int:
-        # The program shares our file offset, so this is how much of the archive it has consumed.
+    def fed(self) -> int:
+        """Bytes of the archive that the program has got."""
         return os.lseek(self.archive.fileno(), 0, os.SEEK_CUR)
 
 
 def unpack(jobs: Sequence[Job], *, progress: Progress) -> None:
     """Run all jobs side by side; those whose mark exists are skipped. One failure ends them all.
+
+    The archives go through pipes that this process feeds: when it is killed, the pipes end, and with them every
+    program at their other end, also those that the unpacking programs have started.
 
     Raises:
         MachineError: The disk is full.
@@ -54,13 +59,32 @@ def unpack(jobs: Sequence[Job], *, progress: Progress) -> None:
         running = [_start(job, stack) for job in todo]
         left = list(running)
         while left:
-            progress.amount(sum(each.read for each in running), total, unit="bytes")
-            with suppress(subprocess.TimeoutExpired):
-                left[0].process.wait(_LOOK_EVERY)
+            progress.amount(sum(each.fed for each in running), total, unit="bytes")
+            _feed(left)
             for each in [each for each in left if each.process.poll() is not None]:
                 _finish(each)
                 left.remove(each)
         progress.amount(total, total, unit="bytes")
+
+
+def _feed(left: Sequence[_Running]) -> None:
+    """Give each program what it takes of its archive now; wait a moment when none takes any."""
+    pipes = {each.process.stdin: each for each in left if each.process.stdin and not each.process.stdin.closed}
+    if not pipes:
+        with suppress(subprocess.TimeoutExpired):
+            left[0].process.wait(_LOOK_EVERY)
+        return
+    _, ready, _ = select.select([], list(pipes), [], _LOOK_EVERY)
+    for pipe in ready:
+        try:
+            sent = os.sendfile(pipe.fileno(), pipes[pipe].archive.fileno(), None, _CHUNK)
+        except BlockingIOError:
+            continue
+        except BrokenPipeError:  # the program has ended; its exit code says why
+            sent = 0
+        if sent == 0:
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 def tar_command(folder: Path) -> tuple[str, ...]:
@@ -73,8 +97,10 @@ def _start(job: Job, stack: ExitStack) -> _Running:
     errors = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     # xz uses all processors where the archive was packed in blocks.
     process = stack.enter_context(
-        spawn(job.command, stdin=archive, stdout=errors, stderr=errors, env={"XZ_DEFAULTS": "-T0"})
+        spawn(job.command, stdin=True, stdout=errors, stderr=errors, env={"XZ_DEFAULTS": "-T0"})
     )
+    if process.stdin:
+        os.set_blocking(process.stdin.fileno(), False)
     return _Running(job=job, process=process, archive=archive, errors=errors)
 
 

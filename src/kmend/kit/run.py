@@ -103,14 +103,12 @@ def spawn(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: bool | IO[bytes] = False,
+    stdin: bool = False,
     stdout: IO[bytes] | None = None,
     stderr: IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program in a process group of its own; leaving the block ends the whole group.
-
-    ``stdin`` is a pipe when True, an empty input when False, else an open file.
 
     The kernel ends the program too when kmend is killed (PR_SET_PDEATHSIG), so nothing is left behind.
 
@@ -123,7 +121,7 @@ def spawn(
             [*_DIE_WITH_PARENT, *words],
             cwd=cwd,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-            stdin={True: subprocess.PIPE, False: subprocess.DEVNULL}[stdin] if isinstance(stdin, bool) else stdin,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=stdout or subprocess.PIPE,
             stderr=stderr or subprocess.PIPE,
             pass_fds=tuple(pass_fds),
