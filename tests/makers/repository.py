@@ -22,11 +22,14 @@ from makers.nouns import KERNEL, make_built
 class SimulatedRepository:
     """``repo`` is what a web server would serve, ``keys`` signs it; livepatches go to the channel ``edge``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, template: "SimulatedRepository | None" = None) -> None:
         self.folder = folder
         self.repo = folder / "repo"
         self.keys = folder / "keys"
         self.now = datetime.now(tz=UTC)
+        if template:
+            shutil.copytree(template.folder, folder, dirs_exist_ok=True)
+            return
         ceremony.init_keys(self.keys, now=self.now, passphrase=None, module_key_bits=2048)
         publish.init_repository(self.repo, self.keys, now=self.now)
 

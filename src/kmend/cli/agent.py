@@ -34,7 +34,7 @@ class _Answer:
 
 
 @click.group()
-@click.option("--root", "-C", "machine", type=click.Path(path_type=Path), default="/", hidden=True)
+@click.option("--machine-root", "machine", type=click.Path(path_type=Path), default="/", hidden=True)
 @click.pass_context
 def agent(context: click.Context, machine: Path) -> None:
     """Keep this host's kernel at what its channel offers: verified, applied, watched, reverted when in doubt."""

@@ -20,11 +20,9 @@ from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path, template):
     """A repository with livepatch 1 in edge."""
-    repository = SimulatedRepository(tmp_path / "release")
-    repository.publish(1)
-    return repository
+    return SimulatedRepository(tmp_path / "release", template=template)
 
 
 @pytest.fixture

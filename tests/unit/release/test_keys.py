@@ -95,10 +95,9 @@ def test_root_keys_kept_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp", "edge", "root"])
-def test_hosts_follow_a_change_of_keys(tmp_path, role):
+def test_hosts_follow_a_change_of_keys(tmp_path, template, role):
     """A host that was enrolled before the change reads on, before and after the repository follows."""
-    made = SimulatedRepository(tmp_path)
-    made.publish(1)
+    made = SimulatedRepository(tmp_path, template=template)
 
     def number():
         return fetch(
@@ -117,18 +116,18 @@ def test_hosts_follow_a_change_of_keys(tmp_path, role):
     assert private == {record.name for keys in keyring.roles for record in keys.keys} | {"module-signing"}
 
 
-def test_publishing_takes_a_change_of_keys_along(tmp_path):
+def test_publishing_takes_a_change_of_keys_along(tmp_path, empty_template):
     """A publish after a rotation needs no refresh before it."""
-    made = SimulatedRepository(tmp_path)
+    made = SimulatedRepository(tmp_path, template=empty_template)
     made.rotate("timestamp")
     made.rotate("targets")
     made.publish(1)
     assert made.refresh() == set()
 
 
-def test_a_role_is_not_changed_twice_before_it_went_out(tmp_path):
+def test_a_role_is_not_changed_twice_before_it_went_out(tmp_path, empty_template):
     """A second change would leave hosts without a signature that they know."""
-    made = SimulatedRepository(tmp_path)
+    made = SimulatedRepository(tmp_path, template=empty_template)
     made.rotate("snapshot")
     with pytest.raises(InputError, match="not gone out"):
         made.rotate("snapshot")

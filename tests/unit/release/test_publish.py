@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 
 import pytest
@@ -14,18 +13,19 @@ from kmend.kit.errors import BusyError, InputError, TrustError
 from kmend.kit.progress import Silent
 from kmend.model import wire
 from kmend.release import publish
+from kmend.release.module_signature import load_module_signer
 from kmend.release.publish import Built, reasons_against
 from kmend.release.repository import writing
 from kmend.release.status import release_status
 from kmend.trust.repository import fetch
-from makers.nouns import KERNEL, NOW, OTHER_KERNEL, make_built, make_livepatch, make_report, module_bytes
+from makers.nouns import KERNEL, OTHER_KERNEL, make_built, make_livepatch, make_report, module_bytes
 from makers.repository import SimulatedRepository, flip_bit
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path, empty_template):
     """An empty repository."""
-    return SimulatedRepository(tmp_path)
+    return SimulatedRepository(tmp_path, template=empty_template)
 
 
 def served(made, channel="edge", kernel=KERNEL, cache="seen"):
@@ -171,6 +171,7 @@ def test_status_tells_what_is_offered_and_what_expires(made):
 
 KILLED_AT = """
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 import kmend.kit.files, kmend.release.repository
@@ -187,7 +188,6 @@ def write(path, content, **options):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(".half").write_bytes(b"half a file")
         print("waiting", flush=True)
-        import time
         time.sleep(60)
     real(path, content, **options)
 
@@ -215,17 +215,7 @@ def test_killed_while_publishing(made, write):
     assert not list(made.repo.glob(".kmend-*"))
 
 
-def test_publish_is_quick(made):
-    """Publishing takes well under the time in which somebody would wonder (a generous bound for busy machines)."""
-    begin = time.monotonic()
-    made.publish(1)
-    assert time.monotonic() - begin < 20
-
-
-def test_entries_are_deterministic(made):
+def test_signing_is_deterministic(made):
     """The same module signed twice gives the same bytes."""
-    from kmend.release.module_signature import load_module_signer  # noqa: PLC0415
-
     signer = load_module_signer(made.keys)
     assert signer.sign(module_bytes(1)) == signer.sign(module_bytes(1))
-    assert NOW.tzinfo is not None
