@@ -17,6 +17,7 @@ from pathlib import Path
 from debian.deb822 import Deb822
 
 from kmend.kit.errors import KmendError, MachineError, ProgramError, SourceError, TrustError
+from kmend.kit.files import scratch
 from kmend.kit.progress import Progress
 from kmend.kit.run import run, spawn
 from kmend.model.kernel import Package
@@ -139,8 +140,8 @@ def _continue_command(wanted: list[str], packages: tuple[Package, ...], folder: 
     if not parts:
         return []
     args: list[str] = []
-    with tempfile.TemporaryDirectory() as empty:  # apt removes parts even when it is only asked for addresses
-        told = run(["apt-get", "-q", "download", "--print-uris", *wanted], cwd=Path(empty), check=False).text
+    with scratch(folder, prefix="asked-") as empty:  # apt removes parts even when it is only asked for addresses
+        told = run(["apt-get", "-q", "download", "--print-uris", *wanted], cwd=empty, check=False).text
     for line in told.splitlines():
         uri, _, rest = line.lstrip("'").partition("' ")
         name, _, size_and_digest = rest.partition(" ")

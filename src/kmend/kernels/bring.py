@@ -53,13 +53,14 @@ def bring_packages(
     progress.step(f"Downloading {_named(kit, version)}, {len(wanted)} packages")
     provider().download(wanted, downloads, progress=progress)
 
-    progress.step(f"Unpacking {_named(kit, version)}")
+    progress.step("Unpacking the small packages" if kit_partial else f"Unpacking {_named(kit, version)}")
     light, heavy = _jobs(
         packages, source_package, downloads, kit_partial or downloads, source_partial or downloads
     )
     unpack(light, progress=progress)
     if source_partial:
         heavy.append(_tree_job(source_partial))
+    progress.step(f"Unpacking {' and '.join(_heavy_names(kit_partial, source_partial))}")
     unpack(heavy, progress=progress)
 
     if source_partial:
@@ -72,6 +73,10 @@ def bring_packages(
 
 def _named(kit: OfferedKernel | None, version: str) -> str:
     return f"the kit of {kit.release}" if kit else f"the source of {version}"
+
+
+def _heavy_names(kit: Path | None, source: Path | None) -> list[str]:
+    return [name for name, wanted in (("the debug symbols", kit), ("the source tree", source)) if wanted]
 
 
 def _need_space(wanted: tuple[Package, ...], downloads: Path) -> None:
