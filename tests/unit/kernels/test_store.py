@@ -112,8 +112,8 @@ def test_what_was_unpacked_is_not_unpacked_again(two_kernels, monkeypatch):
         commands.extend(job.command for job in jobs if not job.done.exists())
         real(jobs, progress=progress)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(bring, "_finish_source", _interrupt)
+    with monkeypatch.context() as changed:
+        changed.setattr(bring, "_finish_source", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.fetch(OLD)
     monkeypatch.setattr(bring, "unpack", counted)
