@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmend.kit.cache import cache_root
+from kmend.kernels.places import trees_folder
 from kmend.kit.errors import InputError, MachineError, ProgramError
 from kmend.kit.files import lock, need_space, write_atomic
 from kmend.kit.progress import Progress
@@ -55,7 +55,7 @@ def prepare(kit: Kit, *, progress: Progress) -> Tree:
     """
     check_config(kit)
     compiler = checked_compiler(kit)
-    folder = cache_root() / "trees" / kit.kernel.build_id
+    folder = trees_folder() / kit.kernel.build_id
     tree = Tree(kit=kit, folder=folder, compiler=compiler)
     ready = f"{_RECIPE}\n{kit.source}\n{kit.kernel.release}\n"
     mark = folder / _MARK

@@ -41,6 +41,11 @@ def sources_folder() -> Path:
     return cache_root() / "sources"
 
 
+def trees_folder() -> Path:
+    """The folder with the prepared build trees, one per build id."""
+    return cache_root() / "trees"
+
+
 def downloads_folder() -> Path:
     """The folder with package files on their way to be unpacked."""
     return cache_root() / "downloads"

@@ -1,4 +1,4 @@
-"""Removes kits, source trees that no kit refers to, and what interrupted runs left."""
+"""Removes kits, source and build trees that no kit refers to, and what interrupted runs left."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Kind(StrEnum):
 
     KIT = "kit"
     SOURCE = "source"
+    TREE = "build tree"
     LEFTOVER = "leftover"
 
 
@@ -55,10 +56,13 @@ def plan(releases: Sequence[str] = (), *, keep: int | None = None) -> tuple[Remo
             )
     going = set(releases) | set(_older(here, keep))
     kept = {record.version_of(release) for release in here if release not in going}
+    built_for = {kit.kernel.build_id for kit in _kits([release for release in here if release not in going])}
+    trees = [path for path in _visible(places.trees_folder()) if path.name not in built_for]
     sources = [path for path in _visible(places.sources_folder()) if path.name not in kept]
     return (
         *(_removal(Kind.KIT, places.kit_folder(release)) for release in sorted(going)),
         *(_removal(Kind.SOURCE, path) for path in sources),
+        *(_removal(Kind.TREE, path) for path in trees),
         *(_removal(Kind.LEFTOVER, path) for path in _leftovers()),
     )
 

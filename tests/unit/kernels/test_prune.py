@@ -46,6 +46,15 @@ def test_without_a_name_kits_stay(both):
     assert store.releases() == (OLD, NEW)
 
 
+def test_a_build_tree_goes_with_its_kit(both):
+    """The tree of a kernel that stays is kept; one that belongs to no kit goes at any time."""
+    kept = store.load(NEW).kernel.build_id
+    for build_id in ("0" * 40, kept):
+        (places.trees_folder() / build_id).mkdir(parents=True)
+    assert _names(prune.plan()) == [("build tree", "0" * 40)]
+    assert ("build tree", kept) in _names(prune.plan([OLD, NEW]))
+
+
 def test_keep_keeps_the_newest(both):
     """The older kit goes."""
     assert _names(prune.plan(keep=1))[0] == ("kit", OLD)
