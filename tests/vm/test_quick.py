@@ -1,0 +1,204 @@
+"""The quick profile on a real kernel, with livepatches that the builder made: good ones, and ones that kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kmend.build.builder import build
+from kmend.build.plan import plan
+from kmend.kit.progress import Silent
+from kmend.lab.lab import run_lab
+from kmend.model import wire
+from kmend.model.fix import Fix
+from kmend.model.lab import LabReport, ProbeResult, Profile
+from kmend.model.livepatch import Livepatch
+
+pytestmark = [pytest.mark.vm, pytest.mark.kit]
+
+KMEND = Path(sys.executable).parent / "kmend"
+
+PROBE = """\
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    char line[4096] = { 0 };
+    FILE *file = fopen("/proc/cmdline", "r");
+
+    if (!file || !fgets(line, sizeof(line), file))
+        return 2;
+    return strstr(line, "kmend-was-here") ? 0 : 1;
+}
+"""
+
+CMDLINE = """\
+--- a/fs/proc/cmdline.c
++++ b/fs/proc/cmdline.c
+@@ -6,6 +6,{lines} @@
+
+ static int cmdline_proc_show(struct seq_file *m, void *v)
+ {{
+{added}
+ \tseq_puts(m, saved_command_line);
+ \tseq_putc(m, '\\n');
+ \treturn 0;
+"""
+
+DUMMY = """\
+--- a/drivers/net/dummy.c
++++ b/drivers/net/dummy.c
+@@ -84,6 +84,7 @@
+
+ static int dummy_change_carrier(struct net_device *dev, bool new_carrier)
+ {
++\tnetdev_info(dev, "kmend was here\\n");
+ \tif (new_carrier)
+ \t\tnetif_carrier_on(dev);
+ \telse
+"""
+
+
+def fix(diff, probe=""):
+    """A fix of nothing in particular."""
+    return Fix(name="test", cves=(), title="A test", diff=diff, origin="this test", probe=probe)
+
+
+def cmdline(*added):
+    """A diff that adds lines to the function behind /proc/cmdline."""
+    return CMDLINE.format(lines=6 + len(added), added="\n".join(f"+\t{line}" for line in added))
+
+
+@pytest.fixture
+def built(kit, tmp_path):
+    """Builds a livepatch and returns its folder."""
+
+    def make(diff, probe=""):
+        out = tmp_path / "livepatch"
+        result = build(plan([fix(diff, probe)], kit.kernel, number=1), kit, out=out, progress=Silent())
+        assert isinstance(result, Livepatch), result
+        return out
+
+    return make
+
+
+def descendants(pid):
+    """All running processes below one: pid → command line."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+            found |= descendants(int(child))
+    return found
+
+
+def vms(pid):
+    """The QEMU processes below one."""
+    return [child for child, line in descendants(pid).items() if "qemu-system" in line]
+
+
+def test_a_good_livepatch_is_proven(kit, built):
+    """Vulnerable, fixed, vulnerable again; the report lies in the folder and no VM is left."""
+    folder = built(cmdline('seq_puts(m, "kmend-was-here ");'), PROBE)
+    report = run_lab(kit, folder, soak=2, progress=Silent())
+    assert report.passed, report.failure
+    assert (report.probe_before, report.probe_after, report.probe_unloaded) == (
+        ProbeResult.VULNERABLE,
+        ProbeResult.FIXED,
+        ProbeResult.VULNERABLE,
+    )
+    assert report.boot_id_before == report.boot_id_after != ""
+    assert report.transition_ms > 0
+    assert report.kernel_log_findings == report.console_tail == ()
+    assert wire.load(LabReport, (folder / "labreport.json").read_bytes(), what="report") == report
+    assert vms(os.getpid()) == []
+
+
+def test_a_module_that_is_loaded_later(kit, built):
+    """A livepatch for a module that is not loaded takes effect when it is; without a probe nothing is claimed."""
+    report = run_lab(kit, built(DUMMY), soak=1, progress=Silent())
+    assert report.passed, report.failure
+    assert report.probe_before is report.probe_after is ProbeResult.UNKNOWN
+    assert [step.name for step in report.steps].count("late-module") == 1
+
+
+def test_a_panic_is_a_failed_report(kit, built):
+    """A livepatch that panics the kernel: failed at the probe, with the console's last words, and no VM left."""
+    folder = built(cmdline('panic("killed by a test");'), PROBE)
+    report = run_lab(kit, folder, soak=2, progress=Silent())
+    assert not report.passed
+    assert report.failure.startswith("probe-after: The guest's kernel panicked.")
+    assert any("killed by a test" in line for line in report.console_tail)
+    assert report.probe_before is ProbeResult.VULNERABLE
+    assert report.probe_after is ProbeResult.UNKNOWN
+    assert vms(os.getpid()) == []
+
+
+def test_a_hang_is_a_failed_report(kit, built):
+    """A livepatch that stops every processor for good: failed after the silence limit, and no VM left."""
+    spin = "for (;;) { local_irq_disable(); set_current_state(TASK_UNINTERRUPTIBLE); smp_send_stop(); }"
+    folder = built(cmdline(spin), PROBE)
+    begun = time.monotonic()
+    report = run_lab(kit, folder, soak=2, silence=15, progress=Silent())
+    assert not report.passed
+    assert "no sign of life for 15 s" in report.failure
+    assert time.monotonic() - begun < 120
+    assert vms(os.getpid()) == []
+
+
+def test_an_oops_is_a_failed_report(kit, built):
+    """A livepatch with a bug that the kernel survives: failed, with the kernel's own words."""
+    report = run_lab(kit, built(cmdline('WARN(1, "seen by a test");')), soak=2, progress=Silent())
+    assert not report.passed
+    assert report.failure.startswith("soak: the kernel log is not clean")
+    assert any("WARNING: CPU" in line for line in report.kernel_log_findings)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_in_the_middle(kit, built, number):
+    """Killed hard or by Ctrl-C while the VM runs leaves no VM and no report; the next run works and sweeps up."""
+    folder = built(cmdline('seq_puts(m, "kmend-was-here ");'), PROBE)
+    command = [
+        KMEND,
+        "lab",
+        "run",
+        "--kernel",
+        kit.kernel.release,
+        "--soak",
+        "600",
+        folder,
+    ]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as kmend:
+        deadline = time.monotonic() + 120
+        while not (running := vms(kmend.pid)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert running
+        kmend.send_signal(number)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in running) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in running)
+    assert not (folder / "labreport.json").exists()
+
+
+def test_command_line(kit, built):
+    """`kmend lab run --json` prints the report and exits 0 only for a proven livepatch."""
+    folder = built(cmdline('seq_puts(m, "kmend-was-here ");'), PROBE)
+    command = [
+        KMEND,
+        "lab",
+        "run",
+        "--kernel",
+        kit.kernel.release,
+        "--soak",
+        "0",
+        "--json",
+    ]
+    done = subprocess.run([*command, folder], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["profile"] == Profile.QUICK
