@@ -10,81 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kmend.build.builder import build
-from kmend.build.plan import plan
 from kmend.kit.progress import Silent
 from kmend.lab.lab import run_lab
 from kmend.model import wire
-from kmend.model.fix import Fix
 from kmend.model.lab import LabReport, ProbeResult, Profile
-from kmend.model.livepatch import Livepatch
+from makers.fixes import CMDLINE_PROBE, DUMMY_DIFF, GOOD_DIFF, cmdline_diff
 
 pytestmark = [pytest.mark.vm, pytest.mark.kit]
 
 KMEND = Path(sys.executable).parent / "kmend"
-
-PROBE = """\
-#include <stdio.h>
-#include <string.h>
-int main(void)
-{
-    char line[4096] = { 0 };
-    FILE *file = fopen("/proc/cmdline", "r");
-
-    if (!file || !fgets(line, sizeof(line), file))
-        return 2;
-    return strstr(line, "kmend-was-here") ? 0 : 1;
-}
-"""
-
-CMDLINE = """\
---- a/fs/proc/cmdline.c
-+++ b/fs/proc/cmdline.c
-@@ -6,6 +6,{lines} @@
-
- static int cmdline_proc_show(struct seq_file *m, void *v)
- {{
-{added}
- \tseq_puts(m, saved_command_line);
- \tseq_putc(m, '\\n');
- \treturn 0;
-"""
-
-DUMMY = """\
---- a/drivers/net/dummy.c
-+++ b/drivers/net/dummy.c
-@@ -84,6 +84,7 @@
-
- static int dummy_change_carrier(struct net_device *dev, bool new_carrier)
- {
-+\tnetdev_info(dev, "kmend was here\\n");
- \tif (new_carrier)
- \t\tnetif_carrier_on(dev);
- \telse
-"""
-
-
-def fix(diff, probe=""):
-    """A fix of nothing in particular."""
-    return Fix(name="test", cves=(), title="A test", diff=diff, origin="this test", probe=probe)
-
-
-def cmdline(*added):
-    """A diff that adds lines to the function behind /proc/cmdline."""
-    return CMDLINE.format(lines=6 + len(added), added="\n".join(f"+\t{line}" for line in added))
-
-
-@pytest.fixture
-def built(kit, tmp_path):
-    """Builds a livepatch and returns its folder."""
-
-    def make(diff, probe=""):
-        out = tmp_path / "livepatch"
-        result = build(plan([fix(diff, probe)], kit.kernel, number=1), kit, out=out, progress=Silent())
-        assert isinstance(result, Livepatch), result
-        return out
-
-    return make
 
 
 def descendants(pid):
@@ -104,7 +38,7 @@ def vms(pid):
 
 def test_a_good_livepatch_is_proven(kit, built):
     """Vulnerable, fixed, vulnerable again; the report lies in the folder and no VM is left."""
-    folder = built(cmdline('seq_puts(m, "kmend-was-here ");'), PROBE)
+    folder = built(GOOD_DIFF, CMDLINE_PROBE)
     report = run_lab(kit, folder, soak=2, progress=Silent())
     assert report.passed, report.failure
     assert (report.probe_before, report.probe_after, report.probe_unloaded) == (
@@ -121,7 +55,7 @@ def test_a_good_livepatch_is_proven(kit, built):
 
 def test_a_module_that_is_loaded_later(kit, built):
     """A livepatch for a module that is not loaded takes effect when it is; without a probe nothing is claimed."""
-    report = run_lab(kit, built(DUMMY), soak=1, progress=Silent())
+    report = run_lab(kit, built(DUMMY_DIFF), soak=1, progress=Silent())
     assert report.passed, report.failure
     assert report.probe_before is report.probe_after is ProbeResult.UNKNOWN
     assert [step.name for step in report.steps].count("late-module") == 1
@@ -129,7 +63,7 @@ def test_a_module_that_is_loaded_later(kit, built):
 
 def test_a_panic_is_a_failed_report(kit, built):
     """A livepatch that panics the kernel: failed at the probe, with the console's last words, and no VM left."""
-    folder = built(cmdline('panic("killed by a test");'), PROBE)
+    folder = built(cmdline_diff('panic("killed by a test");'), CMDLINE_PROBE)
     report = run_lab(kit, folder, soak=2, progress=Silent())
     assert not report.passed
     assert report.failure.startswith("probe-after: The guest's kernel panicked.")
@@ -142,7 +76,7 @@ def test_a_panic_is_a_failed_report(kit, built):
 def test_a_hang_is_a_failed_report(kit, built):
     """A livepatch that stops every processor for good: failed after the silence limit, and no VM left."""
     spin = "for (;;) { local_irq_disable(); set_current_state(TASK_UNINTERRUPTIBLE); smp_send_stop(); }"
-    folder = built(cmdline(spin), PROBE)
+    folder = built(cmdline_diff(spin), CMDLINE_PROBE)
     begun = time.monotonic()
     report = run_lab(kit, folder, soak=2, silence=15, progress=Silent())
     assert not report.passed
@@ -153,7 +87,7 @@ def test_a_hang_is_a_failed_report(kit, built):
 
 def test_an_oops_is_a_failed_report(kit, built):
     """A livepatch with a bug that the kernel survives: failed, with the kernel's own words."""
-    report = run_lab(kit, built(cmdline('WARN(1, "seen by a test");')), soak=2, progress=Silent())
+    report = run_lab(kit, built(cmdline_diff('WARN(1, "seen by a test");')), soak=2, progress=Silent())
     assert not report.passed
     assert report.failure.startswith("soak: the kernel log is not clean")
     assert any("WARNING: CPU" in line for line in report.kernel_log_findings)
@@ -162,7 +96,7 @@ def test_an_oops_is_a_failed_report(kit, built):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_the_middle(kit, built, number):
     """Killed hard or by Ctrl-C while the VM runs leaves no VM and no report; the next run works and sweeps up."""
-    folder = built(cmdline('seq_puts(m, "kmend-was-here ");'), PROBE)
+    folder = built(GOOD_DIFF, CMDLINE_PROBE)
     command = [
         KMEND,
         "lab",
@@ -188,7 +122,7 @@ def test_killed_in_the_middle(kit, built, number):
 
 def test_command_line(kit, built):
     """`kmend lab run --json` prints the report and exits 0 only for a proven livepatch."""
-    folder = built(cmdline('seq_puts(m, "kmend-was-here ");'), PROBE)
+    folder = built(GOOD_DIFF, CMDLINE_PROBE)
     command = [
         KMEND,
         "lab",
