@@ -44,8 +44,12 @@ class SimulatedRepository:
         """Publish a livepatch that has passed its lab."""
         built = self.folder / f"built-{kernel.build_id[:4]}-{number}"
         make_built(built, number, kernel=kernel, module=module)
+        return self.publish_folder(built, channel=channel)
+
+    def publish_folder(self, folder: Path, *, channel: str = "edge") -> ChannelEntry:
+        """Publish what lies in a folder."""
         return publish.publish(
-            built, repo=self.repo, keys=self.keys, channel=channel, now=self.now, progress=Silent()
+            folder, repo=self.repo, keys=self.keys, channel=channel, now=self.now, progress=Silent()
         )
 
     def refresh(self, *, days: float = 0) -> set[str]:

@@ -1,0 +1,110 @@
+"""kmend keys, kmend release and kmend agent as they are typed."""
+
+import json
+import sys
+
+import pytest
+
+from kmend.cli.main import kmend, run_command
+from makers.machine import FakeMachine
+from makers.nouns import KERNEL, make_built
+
+
+@pytest.fixture
+def type_in(monkeypatch, capsys):
+    """Runs kmend with words; gives back exit code, output and error output."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["kmend", *map(str, words)])
+        code = run_command(kmend)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def released(tmp_path, type_in):
+    """Keys, a repository and livepatch 1 in both channels, all made by typing."""
+    keys, repo = tmp_path / "keys", tmp_path / "repo"
+    make_built(tmp_path / "built")
+    places = ("--repo", repo, "--keys", keys)
+    for words in (
+        ("keys", "init", keys, "--no-passphrase", "--module-key-bits", "2048"),
+        ("release", "init", repo, "--keys", keys),
+        ("release", "publish", tmp_path / "built", *places),
+        ("release", "promote", "--kernel", KERNEL.release, *places),
+    ):
+        code, _, err = type_in(*words)
+        assert code == 0, err
+    return places
+
+
+def test_from_keys_to_an_enrolled_host(tmp_path, type_in, released):
+    """The whole way by typing: the host says that a livepatch is available with exit code 10."""
+    machine = FakeMachine(tmp_path / "machine")
+    agent = ("agent", "--machine-root", machine.root)
+    code, _, err = type_in(*agent, "init", "--root", tmp_path / "keys/root.json", "--repo", tmp_path / "repo")
+    assert code == 0, err
+    code, out, _ = type_in(*agent, "check", "--json")
+    assert code == 10
+    assert json.loads(out)["offered"] == 1
+    code, out, _ = type_in(*agent, "uname")
+    assert (code, out) == (0, f"{KERNEL.release}\n")
+    code, out, _ = type_in(*agent, "status")
+    assert "channel    stable" in out
+
+
+def test_status(type_in, released):
+    """Both channels and every signed file are listed, as text and as JSON."""
+    code, out, _ = type_in("release", "status", *released)
+    assert code == 0
+    assert out.count(KERNEL.release) == 2
+    code, out, _ = type_in("release", "status", "--json", *released)
+    assert {offer["channel"] for offer in json.loads(out)["offers"]} == {"edge", "stable"}
+
+
+def test_publishing_twice_is_refused(tmp_path, type_in, released):
+    """One clear message, exit code 1."""
+    code, _, err = type_in("release", "publish", tmp_path / "built", *released)
+    assert code == 1
+    assert "already offers livepatch 1" in err
+    assert "Traceback" not in err
+
+
+def test_rotate_and_refresh(tmp_path, type_in, released):
+    """A changed key goes out with the next refresh; after that nothing is due."""
+    code, out, _ = type_in("keys", "rotate", tmp_path / "keys", "timestamp")
+    assert code == 0
+    assert "timestamp-2" in out
+    assert "timestamp" in type_in("release", "refresh", *released)[1]
+    assert type_in("release", "refresh", *released)[1] == "Nothing is due.\n"
+
+
+def test_no_passphrase_is_said_loudly(tmp_path, type_in):
+    """Unencrypted root keys come with a warning; without terminal and passphrase nothing is made."""
+    code, _, err = type_in("keys", "init", tmp_path / "a", "--no-passphrase", "--module-key-bits", "2048")
+    assert code == 0
+    assert "NOT encrypted" in err
+    code, _, err = type_in("keys", "init", tmp_path / "b")
+    assert code == 1
+    assert "passphrase" in err
+    assert not (tmp_path / "b").exists()
+
+
+def test_passphrase_from_a_file_and_from_the_environment(tmp_path, type_in, monkeypatch):
+    """Both are taken; an empty one is refused."""
+    (tmp_path / "secret").write_text("correct horse\n")
+    words = ("keys", "init", tmp_path / "a", "--module-key-bits", "2048", "--passphrase-file", tmp_path / "secret")
+    assert type_in(*words)[0] == 0
+    monkeypatch.setenv("KMEND_KEYS_PASSPHRASE", "correct horse")
+    assert type_in("keys", "rotate", tmp_path / "a", "snapshot")[0] == 0
+    monkeypatch.setenv("KMEND_KEYS_PASSPHRASE", "wrong")
+    code, _, err = type_in("keys", "rotate", tmp_path / "a", "targets")
+    assert code == 1
+    assert "Wrong passphrase?" in err
+    monkeypatch.setenv("KMEND_KEYS_PASSPHRASE", "")
+    code, _, err = type_in("keys", "rotate", tmp_path / "a", "targets")
+    assert code == 1
+    assert "empty" in err
+    assert "(encrypted)" in type_in("keys", "list", tmp_path / "a")[1]
