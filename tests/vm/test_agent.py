@@ -240,7 +240,7 @@ def test_unload(outcome):
 
 
 def test_a_kernel_that_enforces_signatures(outcome):
-    """The kernel reads the module's signature, and says that it does not have the key; the agent passes that on."""
+    """The kernel reads the module's signature and does not have the key; the agent passes its words on."""
     code, said = outcome["unknown-key"]
     assert code == 1
     assert "EKEYREJECTED" in said

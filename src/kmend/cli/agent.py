@@ -33,7 +33,7 @@ class _Answer:
     code: int = 0
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--machine-root", "machine", type=click.Path(path_type=Path), default="/", hidden=True)
 @click.pass_context
 def agent(context: click.Context, machine: Path) -> None:

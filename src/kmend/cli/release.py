@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kmend.cli.output import show_json
-from kmend.kit.progress import Silent
+from kmend.cli.progress import shown
 from kmend.model.host import ChannelEntry
 from kmend.release import publish as steps
 from kmend.release.status import ReleaseStatus, release_status
@@ -42,7 +42,8 @@ def init_verb(repo: Path, keys: Path, as_json: bool) -> None:
 @_json_option
 def publish_verb(folder: Path, repo: Path, keys: Path, channel: str, as_json: bool) -> None:
     """Sign and publish what `kmend build` and `kmend lab run` left in FOLDER."""
-    entry = steps.publish(folder, repo=repo, keys=keys, channel=channel, now=_now(), progress=Silent())
+    with shown() as progress:
+        entry = steps.publish(folder, repo=repo, keys=keys, channel=channel, now=_now(), progress=progress)
     _show_entry(entry, channel, as_json=as_json)
 
 
@@ -58,9 +59,10 @@ def promote_verb(
     *, source: str, to: str, kernel: str, number: int | None, repo: Path, keys: Path, as_json: bool
 ) -> None:
     """Offer in one channel what another one offers."""
-    entry = steps.promote(
-        kernel, source=source, to=to, repo=repo, keys=keys, now=_now(), progress=Silent(), number=number
-    )
+    with shown() as progress:
+        entry = steps.promote(
+            kernel, source=source, to=to, repo=repo, keys=keys, now=_now(), progress=progress, number=number
+        )
     _show_entry(entry, to, as_json=as_json)
 
 
