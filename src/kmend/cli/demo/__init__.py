@@ -1,0 +1,1 @@
+"""``kmend demo``: the main job from source to a running container host, measured and shown."""
