@@ -18,6 +18,7 @@ from kmend.kit.files import write_problem
 _VERBS = {
     "agent": "agent",
     "build": "build",
+    "demo": "demo.verb",
     "fix": "fix",
     "kernel": "kernel",
     "keys": "keys",

@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kmend.cli.demo import picture
-from kmend.cli.demo.report import DemoReport, Observation, clock
+from kmend.cli.demo.report import DemoReport, Observation
+from kmend.cli.demo.words import clock, elapsed, milliseconds
 from kmend.model.fix import Fix
 from kmend.model.lab import LabReport
 from kmend.model.livepatch import Livepatch
@@ -49,16 +50,6 @@ def page(story: Story) -> str:
     )
 
 
-def elapsed(seconds: float) -> str:
-    """Seconds as minutes and seconds, e.g. ``3:07``."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-def milliseconds(amount: float) -> str:
-    """A duration given in ms as people read it: ``85 ms``, ``1.4 s``."""
-    return f"{amount:.0f} ms" if amount < 1000 else f"{amount / 1000:.1f} s"  # noqa: PLR2004 - ms in a second
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pictures:
     """One window in both widths."""
@@ -71,8 +62,18 @@ class _Pictures:
 
 def _pictures(seen: Observation) -> Iterator[_Pictures]:
     texts = (
-        ("whole", "Half a minute around it", picture.whole(seen), "One stroke is one heartbeat, about 20 a second."),
-        ("close", "The moment itself", picture.close(seen), "Every single heartbeat while the kernel's code was replaced."),
+        (
+            "whole",
+            "Half a minute around it",
+            picture.whole(seen),
+            "One stroke is one heartbeat, about 20 a second.",
+        ),
+        (
+            "close",
+            "The moment itself",
+            picture.close(seen),
+            "Every single heartbeat while the kernel's code was replaced.",
+        ),
     )
     for name, heading, window, caption in texts:
         drawn = [

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from html import escape
 
 from kmend.cli.demo.report import Observation, longest_gap
+from kmend.cli.demo.words import milliseconds
 from kmend.model.lab import ProbeResult
 
 _LANE = 34
 _TICK = 18
-_TOP = 50
+_FIRST_ROW, _SECOND_ROW, _TOP = 20, 38, 56
+_ROOM = 110
 _AXIS = 34
 _WIDE = 600
 _STEPS = (50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000)
@@ -57,8 +59,8 @@ def draw(seen: Observation, window: Window, *, width: int, name: str, title: str
     """
     canvas = _Canvas(window=window, width=width, lanes=1 + len(seen.heartbeats))
     parts = [
-        f'<svg class="picture" viewBox="0 0 {width} {canvas.height}" role="img" '
-        f'aria-labelledby="{name}-title {name}-desc">',
+        f'<svg class="picture" viewBox="0 0 {width} {canvas.height}" role="img"',
+        f'  aria-labelledby="{name}-title {name}-desc">',
         f'<title id="{name}-title">{escape(title)}</title>',
         f'<desc id="{name}-desc">{escape(describe(seen, window))}</desc>',
         *canvas.transition(seen),
@@ -81,12 +83,12 @@ def describe(seen: Observation, window: Window) -> str:
     flip = (
         "The probe did not say fixed."
         if seen.flipped is None
-        else f"The probe said fixed {(seen.flipped - seen.loaded) / 1000:.1f} s after loading."
+        else f"The probe said fixed {milliseconds(seen.flipped - seen.loaded)} after loading."
     )
     return (
         f"{(window.end - window.begin) / 1000:.0f} seconds, one stroke for each heartbeat: {hearts}. "
         f"The livepatch was loaded at 0 s; its transition took "
-        f"{(seen.transition_end - seen.transition_begin) / 1000:.1f} s. {flip}"
+        f"{milliseconds(seen.transition_end - seen.transition_begin)}. {flip}"
     )
 
 
@@ -132,11 +134,12 @@ class _Canvas:
     def label(self, number: int, text: str, remark: str) -> Iterator[str]:
         middle = self.middle(number)
         if self.narrow:
-            yield f'<text class="name" x="{self.left}" y="{middle - _TICK / 2 - 5}">{escape(text)}</text>'
-            yield f'<text class="remark" x="{self.right}" y="{middle - _TICK / 2 - 5}" text-anchor="end">{remark}</text>'
+            above = middle - _TICK / 2 - 5
+            yield _text("name", self.left, above, text)
+            yield _text("remark", self.right, above, remark, anchor="end")
         else:
-            yield f'<text class="name" x="{self.left - 12}" y="{middle + 4}" text-anchor="end">{escape(text)}</text>'
-            yield f'<text class="remark" x="{self.right + 10}" y="{middle + 4}">{remark}</text>'
+            yield _text("name", self.left - 12, middle + 4, text, anchor="end")
+            yield _text("remark", self.right + 10, middle + 4, remark)
 
     def transition(self, seen: Observation) -> Iterator[str]:
         begin, end = self.x(seen.transition_begin), self.x(seen.transition_end)
@@ -155,7 +158,9 @@ class _Canvas:
             x = self.x(zero + number * step)
             yield f'<path class="grid" d="M{x} {_TOP - 8}V{self.bottom + 4}"/>'
             text = f"{number * step / 1000:+g} s" if number else "0"
-            yield f'<text class="scale" x="{x}" y="{self.bottom + 20}" text-anchor="middle">{text}</text>'
+            # At the ends of a narrow picture the words would be cut.
+            anchor = "end" if x > self.width - 16 else "start" if x < 16 else "middle"  # noqa: PLR2004
+            yield _text("scale", x, self.bottom + 20, text, anchor=anchor)
 
     def probe_lane(self, seen: Observation) -> Iterator[str]:
         middle = self.middle(0)
@@ -168,28 +173,33 @@ class _Canvas:
         middle = self.middle(number)
         pause = longest_gap(beats, self.window.begin, self.window.end)
         yield from self.label(number, container, f"pause ≤ {pause:.0f} ms")
-        strokes = "".join(
-            f"M{self.x(at):g} {middle - _TICK / 2:g}v{_TICK}" for at in beats if self.window.has(at)
-        )
+        strokes = "".join(f"M{self.x(at):g} {middle - _TICK / 2:g}v{_TICK}" for at in beats if self.window.has(at))
         thin = (self.right - self.left) / (self.window.end - self.window.begin) * 50
         yield f'<path class="beat" style="stroke-width:{min(2.0, max(0.5, thin * 0.45)):.2f}" d="{strokes}"/>'
 
     def marks(self, seen: Observation) -> Iterator[str]:
-        """Loading and flip as lines with words on top; the words keep out of each other's way."""
-        load, end = self.x(seen.loaded), self.x(seen.transition_end)
-        took = f"transition {(seen.transition_end - seen.transition_begin) / 1000:.1f} s"
-        yield f'<path class="load" d="M{load} 20V{self.bottom}"/>'
-        yield f'<text class="mark" x="{load - 5}" y="28" text-anchor="end">loaded</text>'
-        yield f'<text class="mark amber" x="{load + 5}" y="28">{took}</text>'
+        """Loading and flip as lines with words on top, each in a row of its own."""
+        load = self.x(seen.loaded)
+        took = f"transition {milliseconds(seen.transition_end - seen.transition_begin)}"
+        yield f'<path class="load" d="M{load} {_FIRST_ROW - 9}V{self.bottom}"/>'
+        yield _text("mark", load - 6, _FIRST_ROW, "loaded", anchor="end")
+        yield _text("mark amber", load + 6, _FIRST_ROW, took)
         if seen.flipped is not None and self.window.has(seen.flipped):
             flip = self.x(seen.flipped)
-            yield f'<path class="flip" d="M{flip} {_TOP - 14}V{self.bottom}"/>'
-            anchor = "end" if flip > self.right - 90 else "start"
-            shift = -4 if anchor == "end" else 4
-            yield (
-                f'<text class="mark good" x="{max(flip, end) + shift}" y="{_TOP - 9}" text-anchor="{anchor}">'
-                f"probe says fixed</text>"
+            yield f'<path class="flip" d="M{flip} {_SECOND_ROW - 9}V{self.bottom}"/>'
+            late = flip > self.right - _ROOM
+            yield _text(
+                "mark good",
+                flip + (-6 if late else 6),
+                _SECOND_ROW,
+                "probe says fixed",
+                anchor="end" if late else "",
             )
+
+
+def _text(kind: str, x: float, y: float, words: str, *, anchor: str = "") -> str:
+    end = f' text-anchor="{anchor}"' if anchor else ""
+    return f'<text class="{kind}" x="{x:g}" y="{y:g}"{end}>{escape(words)}</text>'
 
 
 def _verdict(x: float, y: float, verdict: ProbeResult) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from kmend.cli.demo.words import clock
 from kmend.lab import judge
 from kmend.model.lab import ContainerRecord, LabReport, ProbeResult, Profile
 from kmend.model.livepatch import Livepatch
@@ -167,7 +169,9 @@ def report_of(
         connections_kept=sum(record.connection_kept for record in host.containers),
         container_records=host.containers,
         max_heartbeat_gap_ms=max((record.longest_gap_ms for record in host.containers), default=0.0),
-        max_heartbeat_gap_at_load_ms=max((longest_gap(beats, *around) for beats in seen.heartbeats.values()), default=0),
+        max_heartbeat_gap_at_load_ms=max(
+            (longest_gap(beats, *around) for beats in seen.heartbeats.values()), default=0
+        ),
         typical_heartbeat_gap_ms=typical_gap(seen.heartbeats.values()),
         boot_id_before=host.boot_id_before,
         boot_id_after=host.boot_id_after,
@@ -264,16 +268,11 @@ def restarted(record: ContainerRecord) -> bool:
 
 def longest_gap(beats: Sequence[int], begin: int, end: int) -> float:
     """The longest pause, in ms, that lies at least partly between two moments."""
-    pairs = zip(beats, beats[1:], strict=False)
+    pairs = pairwise(beats)
     return float(max((after - before for before, after in pairs if after >= begin and before <= end), default=0))
 
 
 def typical_gap(hearts: Iterable[Sequence[int]]) -> float:
     """The median pause between two heartbeats of all containers, in ms; 0 without any."""
-    gaps = sorted(after - before for beats in hearts for before, after in zip(beats, beats[1:], strict=False))
+    gaps = sorted(after - before for beats in hearts for before, after in pairwise(beats))
     return float(gaps[len(gaps) // 2]) if gaps else 0.0
-
-
-def clock(moment: str) -> str:
-    """The time of day of what Docker says, e.g. ``03:12:44.031``."""
-    return moment.partition("T")[2].rstrip("Z")[:12] or moment
