@@ -98,4 +98,8 @@ def _verdict(
             Verdict.BLOCKED,
             f"other livepatches are loaded, which kmend does not take out: {', '.join(foreign)}",
         )
-    return Verdict.AVAILABLE, f"livepatch {offered.number} closes {len(offered.cves)} CVEs"
+    return Verdict.AVAILABLE, f"livepatch {offered.number} closes {_count(len(offered.cves))}"
+
+
+def _count(cves: int) -> str:
+    return "no CVE" if cves == 0 else "1 CVE" if cves == 1 else f"{cves} CVEs"

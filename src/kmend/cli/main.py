@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def kmend(verbose: bool) -> None:
 
 def main() -> None:
     """Entry point of the ``kmend`` program."""
+    # Being asked to end is like Ctrl-C: what is under way cleans up after itself.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(kmend))
 
 

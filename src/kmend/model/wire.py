@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,10 @@ T = TypeVar("T")
 def _strict(kind: type[Any]) -> Any:
     """Unchanged JSON primitives only: no silent "1" for 1."""
 
-    def structure(value: Any, _: type[Any]) -> Any:
+    def structure(value: Any, wanted: Any) -> Any:
+        # A StrEnum is a str too, so it comes here; only its own values are members.
+        if isinstance(wanted, type) and issubclass(wanted, Enum):
+            return wanted(value)
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:

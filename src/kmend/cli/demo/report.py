@@ -13,6 +13,13 @@ from kmend.model.livepatch import Livepatch
 
 CHECK_AVAILABLE = 10
 """What ``agent check`` ends with when a livepatch is available."""
+_AGENT_CLAIMS = {
+    ("init", 0): "The host enrolled: it pinned the root and follows a channel",
+    ("check", CHECK_AVAILABLE): "The agent found a livepatch for this very kernel",
+    ("update", 0): "The agent verified it and loaded it",
+    ("check", 0): "The agent then found nothing left to do",
+    ("status", 0): "The kernel shows the livepatch enabled, and the agent's memory agrees",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,13 +258,12 @@ def _about_the_containers(host: HostRecord) -> Iterable[Claim]:
 
 
 def _agent_claim(run: AgentRun) -> Claim:
-    meaning = {"check": "says whether a livepatch is available", "update": "verifies and loads it"}
+    """Each run of the agent ended as it should have."""
+    wrong = "" if run.exit_code == run.expected else f" instead of {run.expected}"
     return Claim(
-        text=f"`agent {run.verb}` {meaning.get(run.verb, 'works')}",
+        text=_AGENT_CLAIMS[run.verb, run.expected],
         holds=run.exit_code == run.expected,
-        evidence=f"exit code {run.exit_code}"
-        + ("" if run.exit_code == run.expected else f" instead of {run.expected}")
-        + f": {run.said}",
+        evidence=f"agent {run.verb} ended with {run.exit_code}{wrong}: {run.said}",
     )
 
 

@@ -6,7 +6,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -57,10 +57,11 @@ class Timeline:
         self.say(area, "; ".join(came), took=self._now() - begin)
 
     @contextmanager
-    def beside(self, doing: str) -> Iterator[None]:
-        """Something that goes on beside the stages of the block."""
-        with self._under_way(doing, main=False):
-            yield
+    def beside(self, doing: str) -> Iterator[Callable[[], None]]:
+        """Something that goes on beside the stages of the block; call what is yielded when it has ended."""
+        with ExitStack() as stack:
+            stack.enter_context(self._under_way(doing, main=False))
+            yield stack.close
 
     def say(self, area: str, text: str, *, took: float = 0.0) -> None:
         """Add a line."""

@@ -114,33 +114,32 @@ def _prove_and_apply(
 @contextmanager
 def _guest_made(kit: Kit, out: Path, timeline: Timeline) -> Iterator[Job]:
     """The container host's disk, made beside the block when it is not in the cache."""
-
-    def ended(seconds: float) -> None:
-        timeline.say("host", "the container host's disk is ready (Debian with Docker)", took=seconds)
-
     args = ["lab", "guest", "--kernel", kit.kernel.release]
-    with (
-        timeline.beside("Making the container host's disk"),
-        kmend_beside(args, log=out / "logs" / "guest.log", ended=ended) as job,
-    ):
-        yield job
+    with timeline.beside("Making the container host's disk") as done:
+
+        def ended(seconds: float) -> None:
+            done()
+            timeline.say("host", "the container host's disk is ready (Debian with Docker)", took=seconds)
+
+        with kmend_beside(args, log=out / "logs" / "guest.log", ended=ended) as job:
+            yield job
 
 
 @contextmanager
 def _lab(built: steps.Built, kit: Kit, out: Path, timeline: Timeline) -> Iterator[Job]:
     """The lab's proof, beside the block."""
-
-    def ended(seconds: float) -> None:
-        report = _lab_report(built)
-        said = f"{report.probe_before} → {report.probe_after} → {report.probe_unloaded} when taken out"
-        timeline.say("lab", f"{len(report.steps)} steps passed in a VM: {said}; kernel log clean", took=seconds)
-
     args = ["lab", "run", "--kernel", kit.kernel.release, str(built.folder)]
-    with (
-        timeline.beside(f"Proving {MODULE_FILE} in a VM"),
-        kmend_beside(args, log=out / "logs" / "lab.log", ended=ended) as job,
-    ):
-        yield job
+    with timeline.beside(f"Proving {MODULE_FILE} in a VM") as done:
+
+        def ended(seconds: float) -> None:
+            done()
+            report = _lab_report(built)
+            said = f"{report.probe_before}, loaded: {report.probe_after}, taken out: {report.probe_unloaded}"
+            steps_said = f"{sum(step.passed for step in report.steps)} steps passed in a VM"
+            timeline.say("lab", f"{steps_said}; {said}; loaded again; kernel log clean", took=seconds)
+
+        with kmend_beside(args, log=out / "logs" / "lab.log", ended=ended) as job:
+            yield job
 
 
 def _lab_report(built: steps.Built) -> LabReport:
