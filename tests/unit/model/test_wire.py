@@ -21,5 +21,5 @@ def test_what_was_written_is_read_back_the_same():
 def test_a_word_that_is_no_member_is_refused():
     """An enumeration takes its own values only."""
     text = wire.dump(RECORD).replace('"vulnerable"', '"perhaps"')
-    with pytest.raises(InputError, match="perhaps"):
+    with pytest.raises(InputError, match="ProbeResult"):
         wire.load(ProbeRecord, text, what="a record")

@@ -82,8 +82,7 @@ def apply(
     runs.append(_said(host, ["check"], expected=0, timeline=timeline))
     runs.append(_status(host, module, timeline))
     with timeline.stage("host", "Watching the containers, and collecting what they saw") as came:
-        log = host.kernel_log()
-        loaded, begin, end = moments(log, module)
+        loaded, begin, end = moments(host.kernel_log(), module)
         _rest(host, until=end + _CALM_MS)
         record = HostRecord(
             accelerator=host.accelerator,
@@ -101,7 +100,7 @@ def apply(
                 transition_begin=begin,
                 transition_end=end,
             ),
-            kernel_log_findings=kernel_log.findings(kernel_log.since(log, MARK)),
+            kernel_log_findings=kernel_log.findings(kernel_log.since(host.kernel_log(), MARK)),
         )
         beats = sum(container.heartbeats for container in record.containers)
         came.append(f"{len(record.containers)} containers, {beats:,} heartbeats collected; shutting down")

@@ -156,7 +156,7 @@ def make_keys(out: Path, timeline: Timeline) -> Path:
         root = made.role("root")
         came.append(
             f"{len(root.keys)} root keys of which {root.threshold} must sign, one key per role and channel, "
-            "one for modules; an empty signed repository"
+            "one for modules"
         )
     return keys
 
