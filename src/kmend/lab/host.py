@@ -170,6 +170,7 @@ def container_host(
         limit=limit,
     ) as vm:
         host = ContainerHost(vm, probes=tuple(probes or ()))
+        progress.step("Starting Docker and three containers")
         host.start()
         yield host
 

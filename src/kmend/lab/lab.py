@@ -97,18 +97,17 @@ def _try(course: Course, stage: _Stage, *, soak: float, silence: float) -> None:
     with ExitStack() as stack:
         try:
             with course.step("boot", f"Booting {stage.kit.kernel.release} ({stage.accelerator})"):
-                guest = stack.enter_context(_guest(stage, course.progress, silence))
+                guest = stack.enter_context(_guest(stage, silence))
             play(course, guest, stage.built.livepatch, stage.built.module.read_bytes(), soak=soak)
         except (LostGuest, GuestFault) as fault:
             course.failure = course.failure or fault.message
 
 
-def _guest(stage: _Stage, progress: Progress, silence: float) -> AbstractContextManager[StagedGuest]:
+def _guest(stage: _Stage, silence: float) -> AbstractContextManager[StagedGuest]:
     if stage.profile is Profile.HOST:
         return container_host(
             stage.kit,
             probes=stage.built.probes,
-            progress=progress,
             accelerator=stage.accelerator,
             folder=stage.folder,
             silence=silence,
