@@ -107,6 +107,10 @@ class _Pretender(StagedGuest):
         return {} if self.fault == "no probe" else {"p": FIXED if effective else VULNERABLE}
 
     def modprobe(self, name):
+        if self.fault == "no device":
+            raise GuestFault(f"{name} was not loaded: No such device")
+        if self.fault == "bad module":
+            raise GuestFault(f"{name} was not loaded: Exec format error")
         self.modules.add(name)
 
     def containers(self):
@@ -197,4 +201,17 @@ def test_fault(fault, step, why):
 def test_module_without_effect():
     """A module that is loaded later but not patched fails."""
     course, _ = played("not patched", "nf_tables")
+    assert course.failure.startswith("late-module: ")
+
+
+def test_driver_without_its_device():
+    """A module whose init function finds no device in the VM is no fault of the livepatch; the step says so."""
+    course, _ = played("no device", "xen_netback")
+    assert course.failure == ""
+    assert "lacks its device" in next(step.detail for step in course.steps if step.name == "late-module")
+
+
+def test_module_that_cannot_be_loaded():
+    """Any other refusal fails the scenario."""
+    course, _ = played("bad module", "xen_netback")
     assert course.failure.startswith("late-module: ")
