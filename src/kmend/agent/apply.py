@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kmend.agent.config import Paths
-from kmend.agent.state import quarantine, released, save_state
+from kmend.agent.state import mark_of, quarantine, released, save_state
 from kmend.kit.errors import KmendError, MachineError, TrustError
 from kmend.linux.kernel import running_kernel
 from kmend.linux.kernel_log import LogLine, newest_record, read_kernel_log, trouble_in
@@ -91,7 +91,7 @@ def apply(verified: VerifiedLivepatch, host: Host, state: AgentState) -> Applied
     livepatch = verified.livepatch
     _check_kernel(livepatch, host)
     before = newest_record(host.root)
-    loading = _note(host, released(state, livepatch), AgentPhase.LOADING, livepatch=livepatch)
+    loading = _note(host, released(state, mark_of(livepatch)), AgentPhase.LOADING, livepatch=livepatch)
     begin = host.clock.monotonic()
     try:
         host.loader.load(livepatch.module, verified.content)
@@ -115,19 +115,21 @@ def unload(host: Host, state: AgentState, *, hold: bool) -> tuple[AgentState, tu
     Args:
         host: The machine.
         state: What is remembered.
-        hold: Hold the remembered livepatch back from now on, so that the next update does not load it again.
+        hold: Hold what is taken out back from now on, so that the next update does not load it again.
 
     Raises:
         MachineError: The kernel still uses it; nothing is forced.
     """
     leaving = _note(host, state, AgentPhase.UNLOADING, livepatch=state.livepatch)
-    names = tuple(livepatch.name for livepatch in loaded_livepatches(host.root) if livepatch.ours)
-    for name in names:
-        _take_out(host, name)
-    gone = remove_replaced(host, keep="")
-    if hold and state.livepatch is not None:
-        leaving = quarantine(leaving, state.livepatch, reason="unloaded by hand", now=host.clock.now())
-    return _note(host, leaving, AgentPhase.IDLE, livepatch=None), tuple(sorted({*names, *gone}))
+    build_id = running_kernel(host.root).kernel.build_id
+    ours = [livepatch for livepatch in loaded_livepatches(host.root) if livepatch.ours]
+    for livepatch in ours:
+        _take_out(host, livepatch.name)
+        if hold and livepatch.number is not None:
+            mark = (build_id, livepatch.number)
+            leaving = quarantine(leaving, mark, reason="unloaded by hand", now=host.clock.now())
+    gone = {livepatch.name for livepatch in ours} | set(remove_replaced(host, keep=""))
+    return _note(host, leaving, AgentPhase.IDLE, livepatch=None), tuple(sorted(gone))
 
 
 def finish_interrupted(host: Host, state: AgentState) -> AgentState:
@@ -220,7 +222,7 @@ def _taken_back(host: Host, now: AgentState, before: AgentState, *, reason: str,
         note=reason,
     )
     if guilty:
-        after = quarantine(after, livepatch, reason=reason, now=host.clock.now())
+        after = quarantine(after, mark_of(livepatch), reason=reason, now=host.clock.now())
     save_state(host.paths, after)
     hint = "It is held back on this host from now on." if guilty else "The next run tries again."
     return MachineError(f"Livepatch {livepatch.number} was taken out again: {reason}.", hint=hint)

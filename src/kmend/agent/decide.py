@@ -70,14 +70,7 @@ def decide(
 
 def running_number(loaded: Sequence[LoadedLivepatch]) -> int | None:
     """The number of kmend's livepatch that is in effect, by its name in the kernel; the highest of several."""
-    numbers = [number_in(livepatch.name) for livepatch in loaded if livepatch.ours and livepatch.enabled]
-    return max((number for number in numbers if number is not None), default=None)
-
-
-def number_in(name: str) -> int | None:
-    """The number at the end of a module's name, e.g. 3 in ``kmend_3``."""
-    tail = name.rpartition("_")[2]
-    return int(tail) if tail.isdigit() else None
+    return max((one.number for one in loaded if one.enabled and one.number is not None), default=None)
 
 
 def _verdict(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from kmend.agent.config import Paths
+from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic, write_problem
 from kmend.model import wire
 from kmend.model.host import AgentPhase, AgentState, Quarantine
@@ -26,6 +27,9 @@ def load_state(paths: Paths, *, boot_id: str, now: datetime) -> AgentState:
     """
     try:
         return wire.load(AgentState, paths.state.read_bytes(), what=str(paths.state))
+    except InputError as error:
+        error.hint = f"Move {paths.state} away; the quarantines in it are then forgotten."
+        raise
     except FileNotFoundError:
         return AgentState(phase=AgentPhase.IDLE, boot_id=boot_id, livepatch=None, quarantined=(), changed=now)
 
@@ -54,25 +58,28 @@ def after_reboot(state: AgentState, *, boot_id: str, now: datetime) -> AgentStat
     if state.phase not in _RISKY or state.livepatch is None:
         return fresh
     reason = f"the host rebooted while livepatch {state.livepatch.number} {_RISKY[state.phase]}"
-    return replace(quarantine(fresh, state.livepatch, reason=reason, now=now), note=reason)
+    return replace(quarantine(fresh, mark_of(state.livepatch), reason=reason, now=now), note=reason)
 
 
-def quarantine(state: AgentState, livepatch: Livepatch, *, reason: str, now: datetime) -> AgentState:
+def mark_of(livepatch: Livepatch) -> tuple[str, int]:
+    """What a quarantine goes by: build id and number."""
+    return livepatch.kernel.build_id, livepatch.number
+
+
+def quarantine(state: AgentState, mark: tuple[str, int], *, reason: str, now: datetime) -> AgentState:
     """The state with one livepatch quarantined."""
-    kept = tuple(known for known in state.quarantined if not _is(known, livepatch))
-    new = Quarantine(build_id=livepatch.kernel.build_id, number=livepatch.number, reason=reason, since=now)
-    return replace(state, quarantined=(*kept, new))
+    build_id, number = mark
+    new = Quarantine(build_id=build_id, number=number, reason=reason, since=now)
+    return replace(state, quarantined=(*released(state, mark).quarantined, new))
 
 
-def released(state: AgentState, livepatch: Livepatch) -> AgentState:
+def released(state: AgentState, mark: tuple[str, int]) -> AgentState:
     """The state with one livepatch's quarantine lifted."""
-    return replace(state, quarantined=tuple(known for known in state.quarantined if not _is(known, livepatch)))
+    kept = tuple(known for known in state.quarantined if (known.build_id, known.number) != mark)
+    return replace(state, quarantined=kept)
 
 
 def quarantine_of(state: AgentState, livepatch: Livepatch) -> Quarantine | None:
     """The quarantine that holds a livepatch back, if any."""
-    return next((known for known in state.quarantined if _is(known, livepatch)), None)
-
-
-def _is(known: Quarantine, livepatch: Livepatch) -> bool:
-    return (known.build_id, known.number) == (livepatch.kernel.build_id, livepatch.number)
+    mark = mark_of(livepatch)
+    return next((known for known in state.quarantined if (known.build_id, known.number) == mark), None)

@@ -61,9 +61,10 @@ def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool
                 f"Livepatch {decision.offered} is not loaded: {decision.because}.",
                 hint="Unload them first, or leave this host to whoever loaded them.",
             )
-        if decision.verdict != Verdict.AVAILABLE or entry is None:
+        verified = repository.fetch(running.kernel) if decision.verdict == Verdict.AVAILABLE else None
+        if verified is None:
             return UpdateResult(decision=decision, applied=False, transition_ms=None, replaced=())
-        done = apply(repository.fetch(entry, running.kernel), host, state)
+        done = apply(verified, host, state)
         return UpdateResult(
             decision=decision, applied=True, transition_ms=done.transition_ms, replaced=done.replaced
         )

@@ -12,7 +12,6 @@ from tuf.api.metadata import Metadata
 
 from kmend.agent.apply import Host
 from kmend.agent.config import AgentConfig, load_config, switched_off
-from kmend.agent.decide import number_in
 from kmend.agent.state import after_reboot, load_state
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
@@ -145,7 +144,7 @@ def _running(livepatch: LoadedLivepatch, state: AgentState) -> Running:
         ours=livepatch.ours,
         enabled=livepatch.enabled,
         in_transition=livepatch.in_transition,
-        number=number_in(livepatch.name) if livepatch.ours else None,
+        number=livepatch.number,
         cves=known.cves if known else None,
     )
 

@@ -20,6 +20,12 @@ class LoadedLivepatch:
     in_transition: bool
 
     @property
+    def number(self) -> int | None:
+        """The number at the end of the name of one of kmend's, e.g. 3 in ``kmend_3``; None for all others."""
+        tail = self.name.removeprefix(PREFIX)
+        return int(tail) if self.ours and tail.isdigit() else None
+
+    @property
     def ours(self) -> bool:
         """Whether kmend made it."""
         return self.name.startswith(PREFIX)

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from kmend.kit.errors import MachineError
 
-# arch → (finit_module, delete_module); asm/unistd.h
-_CALLS = {"x86_64": (313, 176), "aarch64": (273, 106)}
+# Numbers of finit_module and delete_module; asm/unistd.h
+_NUMBERS = {"x86_64": (313, 176), "aarch64": (273, 106)}
+_FINIT, _DELETE = 0, 1
 
 _REASONS = {
     errno.ENOEXEC: "it is not a module for this kernel",
@@ -57,28 +58,32 @@ class Loader(Protocol):
 class KernelLoader:
     """The real kernel."""
 
-    def __init__(self) -> None:
-        machine = platform.machine()
-        if machine not in _CALLS:
-            raise MachineError(f"kmend does not know how to load modules on {machine}.")
-        self._finit, self._delete = _CALLS[machine]
-        self._libc = ctypes.CDLL(None, use_errno=True)
-
     def load(self, name: str, content: bytes) -> None:
         """finit_module(2) on an anonymous file that holds exactly the verified bytes."""
         reading = _memory_file(name, content)
         try:
-            self._call(f"load {name}", self._finit, reading, ctypes.c_char_p(b""), 0)
+            _call(f"load {name}", _FINIT, reading, ctypes.c_char_p(b""), 0)
         finally:
             os.close(reading)
 
     def remove(self, name: str) -> None:
         """delete_module(2), without waiting and never by force."""
-        self._call(f"remove {name}", self._delete, ctypes.c_char_p(name.encode()), os.O_NONBLOCK)
+        _call(f"remove {name}", _DELETE, ctypes.c_char_p(name.encode()), os.O_NONBLOCK)
 
-    def _call(self, what: str, *words: object) -> None:
-        if self._libc.syscall(*words) != 0:
-            raise module_error(what, ctypes.get_errno())
+
+def _call(what: str, call: int, *words: object) -> None:
+    """Make a system call that libc has no function for.
+
+    Raises:
+        ModuleError: The kernel refuses.
+        MachineError: The number of the call is not known on this architecture.
+    """
+    machine = platform.machine()
+    if machine not in _NUMBERS:
+        raise MachineError(f"kmend does not know how to load modules on {machine}.")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(_NUMBERS[machine][call], *words) != 0:
+        raise module_error(what, ctypes.get_errno())
 
 
 def module_error(what: str, code: int) -> ModuleError:

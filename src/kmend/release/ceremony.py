@@ -119,11 +119,16 @@ def rotate(
     with lock(folder / ".lock", what="kmend keys"):
         before = load_keyring(folder)
         after, replaced = _replace_key(folder, before, role, key=key, new_passphrase=new_passphrase, now=now)
-        if role in TOP_ROLES:
-            after = replace(after, root_version=before.root_version + 1)
-            records = dict.fromkeys((*before.role(ROOT).keys, *after.role(ROOT).keys))
-            signers = find_signers(folder, tuple(records), passphrase=passphrase, elsewhere=elsewhere)
-            _write_root(folder, _checked(_signed_root(after, signers, now=now), folder, before))
+        try:
+            if role in TOP_ROLES:
+                after = replace(after, root_version=before.root_version + 1)
+                records = tuple(dict.fromkeys((*before.role(ROOT).keys, *after.role(ROOT).keys)))
+                signers = find_signers(folder, records, passphrase=passphrase, elsewhere=elsewhere)
+                _write_root(folder, _checked(_signed_root(after, signers, now=now), folder, before))
+        except BaseException:
+            for record in set(after.role(role).keys) - set(before.role(role).keys):
+                private_path(folder, record.name).unlink(missing_ok=True)
+            raise
         save_keyring(folder, after)
         _point_root(folder, after)
         if role == ROOT and replaced:

@@ -89,8 +89,18 @@ def load_signer(path: Path, record: KeyRecord, *, passphrase: Passphrase) -> Cry
 def find_signers(
     folder: Path, records: Sequence[KeyRecord], *, passphrase: Passphrase, elsewhere: Sequence[Path] = ()
 ) -> list[CryptoSigner]:
-    """Signers for the keys whose private half is at hand: in the folder, or among the files named ``NAME.pem``."""
+    """Signers for the keys whose private half is at hand: in the folder, or among the files named ``NAME.pem``.
+
+    Raises:
+        InputError: A file is named like no key, is another key's, or its passphrase is wrong.
+    """
     others = {path.stem: path for path in elsewhere}
+    if unknown := sorted(others.keys() - {record.name for record in records}):
+        names = ", ".join(f"{record.name}.pem" for record in records)
+        raise InputError(
+            f"No key is called {', '.join(unknown)}.",
+            hint=f"Files keep the names that they were made with: {names}.",
+        )
     signers = []
     for record in records:
         path = others.get(record.name, private_path(folder, record.name))

@@ -302,5 +302,4 @@ def _read_once(folder: Path, channel: str, cache: Path, *, root: bytes, expected
     entry = repository.offered(kernel)
     if entry != expected:
         raise KmendError("What a host would read is not what was to be published. Nothing was published.")
-    if entry is not None:
-        repository.fetch(entry, kernel)
+    repository.fetch(kernel)

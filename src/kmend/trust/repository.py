@@ -54,6 +54,7 @@ class SignedRepository:
         self._source = source
         self._fetcher = fetcher
         self._limits = limits
+        self._offered: dict[str, ChannelEntry | None] = {}
 
     def offered(self, kernel: Kernel) -> ChannelEntry | None:
         """What the channel holds for this kernel (points 5 to 8), or None.
@@ -61,6 +62,11 @@ class SignedRepository:
         Raises:
             TrustError: Something does not hold, or could not be fetched.
         """
+        if kernel.build_id not in self._offered:
+            self._offered[kernel.build_id] = self._read_entry(kernel)
+        return self._offered[kernel.build_id]
+
+    def _read_entry(self, kernel: Kernel) -> ChannelEntry | None:
         target = layout.entry_target(self._channel, layout.check_build_id(kernel.build_id))
         content = self._target(target, self._limits.entry)
         if content is None:
@@ -69,13 +75,15 @@ class SignedRepository:
         _check_kernel(entry, kernel)
         return entry
 
-    def fetch(self, entry: ChannelEntry, kernel: Kernel) -> VerifiedLivepatch:
-        """The module of an entry (points 8 to 10), as proof that every point held.
+    def fetch(self, kernel: Kernel) -> VerifiedLivepatch | None:
+        """The module that is offered for this kernel (points 8 to 10), as proof that every point held; or None.
 
         Raises:
             TrustError: Something does not hold, or could not be fetched.
         """
-        _check_kernel(entry, kernel)
+        entry = self.offered(kernel)
+        if entry is None:
+            return None
         expected = layout.module_target(self._channel, kernel.build_id, module=entry.livepatch.module)
         if entry.module_target != expected:
             raise refused(Refusal.INCONSISTENT, what=entry.module_target, detail=f"expected {expected}")
@@ -152,8 +160,7 @@ def fetch(
 ) -> VerifiedLivepatch | None:
     """The verified livepatch that a channel offers for a kernel, or None; see ``open_repository``."""
     repository = open_repository(source, channel=channel, pinned_root=pinned_root, cache=cache, limits=limits)
-    entry = repository.offered(kernel)
-    return None if entry is None else repository.fetch(entry, kernel)
+    return repository.fetch(kernel)
 
 
 def check_root(content: bytes) -> tuple[int, datetime]:

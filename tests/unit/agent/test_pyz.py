@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 
@@ -131,21 +130,21 @@ def test_the_same_bytes_every_time(agent_file, tmp_path):
 
 
 PEAK = """
-import re, runpy, sys
+import re, runpy, sys, time
 sys.argv = [sys.argv[1], "--version"]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 except SystemExit:
     # Not getrusage: its figure is never below that of the program that started this one.
-    print(re.search("VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+    print(re.search("VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1], time.process_time())
 """
 
 
 def test_it_stays_small(agent_file):
-    """Under 3 MB on disk, under 64 MB of memory, and it starts in seconds even on a busy machine."""
+    """Under 3 MB on disk, under 64 MB of memory and under 2 s of processor time to start."""
     assert agent_file.stat().st_size < 3_000_000
-    begin = time.monotonic()
     words = [SYSTEM_PYTHON, "-I", "-S", "-c", PEAK, agent_file]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    assert time.monotonic() - begin < 10
-    assert int(done.stdout.split()[-1]) < 64_000
+    memory, seconds = done.stdout.split()[-2:]
+    assert int(memory) < 64_000
+    assert float(seconds) < 2

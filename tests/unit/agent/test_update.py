@@ -318,6 +318,25 @@ def test_unload_takes_it_out_and_holds_it_back(machine):
     assert sync.unload_now(machine.host(), hold=True) == ()
 
 
+def test_unload_of_what_somebody_loaded_by_hand(machine):
+    """A livepatch of kmend that the agent does not remember is taken out and held back all the same."""
+    machine.load("kmend_1", b"")
+    assert sync.unload_now(machine.host(), hold=True) == ("kmend_1",)
+    assert sync.check(machine.host()).verdict == Verdict.HELD_BACK
+
+
+def test_a_state_that_cannot_be_read(machine):
+    """A damaged state stops the agent instead of forgetting the quarantines."""
+    sync.update(machine.host())
+    sync.unload_now(machine.host(), hold=False)
+    machine.loaded.clear()
+    machine.host().paths.state.write_text("{half")
+    with pytest.raises(InputError, match=r"state\.json") as caught:
+        sync.update(machine.host())
+    assert "quarantines" in caught.value.hint
+    assert machine.loaded == []
+
+
 def test_unload_without_holding(machine):
     """With no hold the next update loads it again."""
     sync.update(machine.host())

@@ -88,6 +88,10 @@ def test_root_keys_kept_elsewhere(tmp_path):
     with pytest.raises(InputError, match="Too few root keys"):
         ceremony.rotate(keys, "targets", now=NOW, passphrase=no_passphrase)
     assert load_keyring(keys).root_version == 1
+    assert not (keys / "private/targets-2.pem").exists()
+    (tmp_path / "stick.pem").write_bytes(b"")
+    with pytest.raises(InputError, match="No key is called stick"):
+        ceremony.rotate(keys, "targets", now=NOW, passphrase=no_passphrase, elsewhere=[tmp_path / "stick.pem"])
     after = ceremony.rotate(
         keys, "targets", now=NOW, passphrase=no_passphrase, elsewhere=[tmp_path / "root-2.pem"]
     )

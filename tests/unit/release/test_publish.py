@@ -219,3 +219,32 @@ def test_signing_is_deterministic(made):
     """The same module signed twice gives the same bytes."""
     signer = load_module_signer(made.keys)
     assert signer.sign(module_bytes(1)) == signer.sign(module_bytes(1))
+
+
+def test_what_does_not_read_back_is_not_published(made, monkeypatch):
+    """When a host could not read the new state, hosts keep seeing the old one."""
+    made.publish(1)
+    before = made.path("timestamp").read_bytes()
+
+    def unreadable(*args, **options):
+        raise TrustError("cannot be read back")
+
+    monkeypatch.setattr("kmend.release.publish.open_repository", unreadable)
+    with pytest.raises(TrustError):
+        made.publish(2)
+    monkeypatch.undo()
+    assert made.path("timestamp").read_bytes() == before
+    assert served(made).livepatch.number == 1
+    assert not list(made.repo.glob(".kmend-*"))
+
+
+def test_a_change_of_keys_cut_short(made):
+    """Between the new timestamp and the new root hosts read on, and the next refresh completes it."""
+    made.publish(1)
+    made.rotate("timestamp")
+    made.refresh()
+    (made.repo / "metadata/2.root.json").unlink()
+    assert served(made).livepatch.number == 1
+    assert made.refresh()
+    assert served(made).livepatch.number == 1
+    assert (made.repo / "metadata/2.root.json").exists()
