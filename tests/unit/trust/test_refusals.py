@@ -9,7 +9,9 @@ import pytest
 from tuf.api.metadata import TargetFile
 
 from kmend.kit.errors import BugError, InputError, MachineError, TrustError
+from kmend.kit.progress import Silent
 from kmend.model import wire
+from kmend.release.publish import promote
 from kmend.trust import layout
 from kmend.trust.proof import VerifiedLivepatch
 from kmend.trust.refusal import Refusal
@@ -267,7 +269,16 @@ def test_build_id_of_another_kernel(made):
 
 
 def test_module_outside_of_the_channel(made):
-    """An entry cannot point into another channel."""
+    """An entry cannot point into another channel, though the very same module is there."""
+    promote(
+        KERNEL.release,
+        source="edge",
+        to="stable",
+        repo=made.repo,
+        keys=made.keys,
+        now=made.now,
+        progress=Silent(),
+    )
     rewrite_entry(made, lambda entry: replace(entry, module_target=entry.module_target.replace("edge", "stable")))
     assert refusal(made) == Refusal.INCONSISTENT
 
