@@ -197,7 +197,7 @@ def _prove(parts: Sequence[_Part]) -> tuple[dict[Piece, ReplacedFunction], list[
 
 
 def _replaced(part: _Part, original: Piece, proofs: Sequence[Proof]) -> ReplacedFunction | Objection:
-    symbol = part.running.find(original.name, part.block)
+    symbol = part.running.find_piece(original, part.block)
     position = part.running.position(symbol) if symbol is not None else None
     if symbol is None or position is None:
         return Objection(

@@ -20,6 +20,9 @@ def objections(difference: Difference, *, place: str) -> tuple[Objection, ...]:
     """
     found = [_data(piece, place) for piece in difference.changed_data]
     found += [_section(name, place) for name in difference.changed_sections]
+    found += [_ambiguous(piece, place) for piece in difference.ambiguous]
+    if difference.removed_data and difference.new_data and not difference.ambiguous:
+        found.append(_renamed(difference, place))
     for change in difference.changed:
         found += _function(difference, change, place)
     return tuple(found)
@@ -46,6 +49,28 @@ def _section(name: str, place: str) -> Objection:
     )
 
 
+def _ambiguous(piece: Piece, place: str) -> Objection:
+    return Objection(
+        code=ObjectionCode.AMBIGUOUS_SYMBOL,
+        place=f"{place}: {piece.name}",
+        reason=f"The running kernel has several static variables like {piece.name}, and the fix moves them: which "
+        "of them is meant cannot be told.",
+        advice="Keep the static variables of that name where they are, or give a new one another name.",
+    )
+
+
+def _renamed(difference: Difference, place: str) -> Objection:
+    old = ", ".join(piece.name for piece in difference.removed_data)
+    new = ", ".join(piece.name for piece in difference.new_data)
+    return Objection(
+        code=ObjectionCode.REMOVED_STATIC,
+        place=f"{place}: {old}",
+        reason=f"The fix removes {old} and brings {new}. If that is the same variable under another name or in "
+        "another place, the new one would begin empty while the running kernel goes on with the old one.",
+        advice="Keep the variable's name and place.",
+    )
+
+
 def _init(piece: Piece, place: str) -> Objection:
     return Objection(
         code=ObjectionCode.INIT_CODE,
@@ -59,7 +84,7 @@ def _init(piece: Piece, place: str) -> Objection:
 def _function(difference: Difference, change: Changed, place: str) -> list[Objection]:
     if _INIT.match(change.original.section.name):
         return [_init(change.original, place)]
-    if not is_traceable(difference, change.fixed):
+    if not is_traceable(difference, change):
         return [
             Objection(
                 code=ObjectionCode.NOT_TRACEABLE,
@@ -72,7 +97,11 @@ def _function(difference: Difference, change: Changed, place: str) -> list[Objec
     return []
 
 
-def is_traceable(difference: Difference, fixed: Piece) -> bool:
-    """Whether ftrace can redirect a function: its start is in __mcount_loc (Documentation/trace/ftrace.rst)."""
-    entries = difference.entries.get(fixed, ())
-    return any(entry.table == "__mcount_loc" for entry in entries)
+def is_traceable(difference: Difference, change: Changed) -> bool:
+    """Whether ftrace can redirect the running function and follow into the new one.
+
+    The start of each is in __mcount_loc (Documentation/trace/ftrace.rst).
+    """
+    old = difference.original_entries.get(change.original, ())
+    new = difference.entries.get(change.fixed, ())
+    return all(any(entry.table == "__mcount_loc" for entry in entries) for entries in (old, new))

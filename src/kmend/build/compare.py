@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from kmend.elf import constants as c
 from kmend.elf.code import decode
-from kmend.elf.names import is_cold_part, is_private_static, parent_of, unnumbered
+from kmend.elf.names import is_cold_part, is_static_local, parent_of, unnumbered
 from kmend.elf.objects import Content, ObjectCode, Piece, Reference, Undefined
 from kmend.elf.tables import NAMES, Entry, entries_by_function
 
 # Sections that say nothing about what a function does.
-_SILENT = re.compile(r"^\.(discard|comment|note|debug|rela|export_symbol|llvm_addrsig|BTF_ids)")
+_SILENT = re.compile(r"^\.(discard|comment|note|debug|rela|llvm_addrsig)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +40,14 @@ class Difference:
     """Fixed piece to the original piece that it stands for."""
     entries: Mapping[Piece, list[Entry]]
     """Table entries of each function, fixed side."""
+    original_entries: Mapping[Piece, list[Entry]]
+    """The same of the original."""
+    ambiguous: tuple[Piece, ...]
+    """Static locals (fixed side) of which nobody can tell what they were called before."""
+    removed_data: tuple[Piece, ...]
+    """Variables that the fixed side has no more."""
+    new_data: tuple[Piece, ...]
+    """Variables, not constants, that the original does not have."""
 
 
 def compare(original: ObjectCode, fixed: ObjectCode, sizes: Mapping[str, int]) -> Difference:
@@ -53,6 +60,7 @@ def compare(original: ObjectCode, fixed: ObjectCode, sizes: Mapping[str, int]) -
     """
     sides = _Sides(original, fixed, sizes)
     changed = sides.changed_functions()
+    removed, new = sides.unpaired_data()
     return Difference(
         original=original,
         fixed=fixed,
@@ -62,6 +70,10 @@ def compare(original: ObjectCode, fixed: ObjectCode, sizes: Mapping[str, int]) -
         changed_sections=tuple(sorted(sides.changed_sections())),
         partner=sides.partner,
         entries=sides.new_entries,
+        original_entries=sides.old_entries,
+        ambiguous=tuple(sides.ambiguous),
+        removed_data=removed,
+        new_data=new,
     )
 
 
@@ -73,12 +85,20 @@ def _variables(code: ObjectCode) -> list[Piece]:
     return [
         piece
         for piece in code.pieces()
-        if not piece.is_function and not piece.is_anonymous and not _SILENT.match(piece.section.name)
+        if not (piece.is_function or piece.is_anonymous or piece.is_private or _SILENT.match(piece.section.name))
     ]
 
 
-# What tells pieces of one name apart.
-_Trait = Callable[[Piece, ObjectCode], Hashable]
+def _by_name(pieces: Iterable[Piece]) -> dict[str, list[Piece]]:
+    found: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        found.setdefault(unnumbered(piece.name), []).append(piece)
+    return found
+
+
+def _strangers(original: Piece, users: frozenset[str], others: frozenset[str]) -> bool:
+    """Whether two static locals of one name belong to functions that have nothing to do with each other."""
+    return is_static_local(original.name) and bool(users) and bool(others) and not users & others
 
 
 class _Sides:
@@ -91,36 +111,70 @@ class _Sides:
         self.new_entries = entries_by_function(fixed, sizes)
         self.partner: dict[Piece, Piece] = {}
         self._users_of: dict[int, dict[Piece, set[str]]] = {}
-        self._match(_functions(original), _functions(fixed), lambda piece, _: (piece.bind == c.STB_LOCAL,))
-        self._match(_variables(original), _variables(fixed), self._users)
+        self.taken: set[Piece] = set()
+        self.ambiguous: list[Piece] = []
+        self._pair_functions()
+        self._pair_variables()
 
-    def _match(self, old: list[Piece], new: list[Piece], trait: _Trait) -> None:
-        """Pair pieces of the same unnumbered name: by their trait where there are several, then in order."""
-        for name in {unnumbered(piece.name) for piece in new}:
-            left = [piece for piece in old if unnumbered(piece.name) == name]
-            right = [piece for piece in new if unnumbered(piece.name) == name]
+    def _pair_functions(self) -> None:
+        """Functions by name; of several clones those that certainly belong together, the others are new."""
+        old = _by_name(_functions(self.original))
+        for name, right in _by_name(_functions(self.fixed)).items():
+            left = old.get(name, [])
             if len(left) == len(right) == 1:
                 self.partner[right[0]] = left[0]
                 continue
-            for piece in right:
-                wanted = trait(piece, self.fixed)
-                twins = [one for one in left if trait(one, self.original) == wanted]
-                if not twins:
-                    continue
-                best = next((one for one in twins if one.code == piece.code and one.name == piece.name), None)
-                best = best or next((one for one in twins if one.code == piece.code), twins[0])
-                self.partner[piece] = best
-                left.remove(best)
+            self._pair_by(left, right, lambda piece: (piece.name, piece.code))
+            self._pair_by(left, right, lambda piece: piece.code)
+            self._pair_by(left, right, lambda piece: piece.name)
 
-    def _users(self, piece: Piece, side: ObjectCode) -> Hashable:
-        """The functions that refer to a piece of data, cold parts counted with their parents."""
+    def _pair_variables(self) -> None:
+        """Variables by name; static locals of one name by the functions that use them."""
+        old = _by_name(_variables(self.original))
+        for name, right in _by_name(_variables(self.fixed)).items():
+            left = old.get(name, [])
+            users = {id(piece): self._users(piece, self.original) for piece in left}
+            users |= {id(piece): self._users(piece, self.fixed) for piece in right}
+            if len(left) == len(right) == 1 and not _strangers(left[0], users[id(left[0])], users[id(right[0])]):
+                self.partner[right[0]] = left[0]
+                continue
+            self._pair_by(left, right, lambda piece, users=users: users[id(piece)])  # type: ignore[misc]
+            self._pair_by(left, right, lambda piece, users=users: (piece.name, users[id(piece)]))  # type: ignore[misc]
+            rest = [piece for piece in right if piece not in self.partner]
+            if any(piece not in self.taken for piece in left):
+                self.ambiguous += rest
+
+    def _pair_by(self, left: list[Piece], right: list[Piece], trait: Callable[[Piece], Hashable]) -> None:
+        """Pair what has not been paired yet where exactly one piece on each side has the same trait."""
+        groups: dict[Hashable, tuple[list[Piece], list[Piece]]] = {}
+        for piece in left:
+            if piece not in self.taken:
+                groups.setdefault(trait(piece), ([], []))[0].append(piece)
+        for piece in right:
+            if piece not in self.partner:
+                groups.setdefault(trait(piece), ([], []))[1].append(piece)
+        for ours, theirs in groups.values():
+            if len(ours) == len(theirs) == 1:
+                self.partner[theirs[0]] = ours[0]
+                self.taken.add(ours[0])
+
+    def _users(self, piece: Piece, side: ObjectCode) -> frozenset[str]:
+        """The functions that refer to a piece of data, clones and cold parts counted as the function itself."""
         index = self._users_of.setdefault(id(side), {})
         if not index:
             for function in _functions(side):
                 for reference in function.references:
                     if isinstance(reference.target, Piece):
-                        index.setdefault(reference.target, set()).add(parent_of(unnumbered(function.name)))
+                        index.setdefault(reference.target, set()).add(function.name.split(".")[0])
         return frozenset(index.get(piece, ()))
+
+    def unpaired_data(self) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+        """Variables that may change and are there on one side only: the original's, the fixed one's."""
+        paired = set(self.partner.values())
+        return (
+            tuple(one for one in _variables(self.original) if one not in paired and one.is_writable),
+            tuple(one for one in _variables(self.fixed) if one not in self.partner and one.is_writable),
+        )
 
     def changed_functions(self) -> tuple[Changed, ...]:
         """Functions whose code, references or table entries differ; a changed cold part changes its parent."""
@@ -150,8 +204,10 @@ class _Sides:
 
     def _why_different(self, original: Piece, fixed: Piece) -> str:
         """Empty when equal, else the first difference in words."""
-        if original.code != fixed.code or original.fixed_branches != fixed.fixed_branches:
+        if original.code != fixed.code:
             return _first_difference(original, fixed)
+        if _fixed_branches(original) != _fixed_branches(fixed):
+            return "it refers to another neighbour in its section"
         for old, new in zip(original.references, fixed.references, strict=False):
             if self._key(old, is_fixed=False) != self._key(new, is_fixed=True):
                 return f"+{new.offset:#x} refers to {_label(new)} instead of {_label(old)}"
@@ -179,7 +235,7 @@ class _Sides:
             tuple(self._key(one, is_fixed=is_fixed) for one in entry.code_references),
         )
 
-    def _key(self, reference: Reference, *, is_fixed: bool) -> Hashable:
+    def _key(self, reference: Reference, *, is_fixed: bool, above: tuple[Piece, ...] = ()) -> Hashable:
         """What a reference means, the same on both sides if it means the same."""
         place = (reference.offset, reference.type, reference.delta)
         target = reference.target
@@ -187,24 +243,31 @@ class _Sides:
             return (*place, "name", target.name)
         if isinstance(target, Content):
             return (*place, "content", target.data)
+        if target in above:
+            return (*place, "above", above.index(target))
         if target.is_anonymous:
-            return (*place, "section", target.name, target.code[max(0, reference.delta) :])
-        if is_private_static(target.name):
-            return (*place, "private", unnumbered(target.name), self._private_value(target, is_fixed=is_fixed))
+            # Where it stands in its section says nothing.
+            value = self._value(target, max(0, reference.delta), is_fixed=is_fixed, above=above)
+            return (*place[:2], "section", target.name, value)
+        if target.is_private:
+            value = self._value(target, 0, is_fixed=is_fixed, above=above)
+            return (*place, "private", unnumbered(target.name), value)
         return (*place, "piece", id(self.partner.get(target, target) if is_fixed else target))
 
-    def _private_value(self, piece: Piece, *, is_fixed: bool) -> Hashable:
-        keys = (self._key(one, is_fixed=is_fixed) for one in piece.references)
-        return piece.code, *keys
+    def _value(self, piece: Piece, start: int, *, is_fixed: bool, above: tuple[Piece, ...]) -> Hashable:
+        """What data holds from some byte on, pointers included."""
+        inside = [one._replace(offset=one.offset - start) for one in piece.references if one.offset >= start]
+        keys = [self._key(one, is_fixed=is_fixed, above=(*above, piece)) for one in inside]
+        return piece.code[start:], *keys
 
     def changed_data(self) -> Iterable[Piece]:
         """Variables with another initial value or other references than before."""
         for fixed, original in self.partner.items():
-            if fixed.is_function or is_private_static(fixed.name) or _is_other(fixed):
+            if fixed.is_function or _is_other(fixed):
                 continue
             keys = self._keys(original, is_fixed=False), self._keys(fixed, is_fixed=True)
             same = original.code == fixed.code and keys[0] == keys[1]
-            if not same or original.section.name != fixed.section.name:
+            if not same or unnumbered(original.section.name) != unnumbered(fixed.section.name):
                 yield fixed
 
     def _keys(self, piece: Piece, *, is_fixed: bool) -> list[Hashable]:
@@ -222,6 +285,10 @@ class _Sides:
                 value = (piece.code, *self._keys(piece, is_fixed=is_fixed))
                 found.setdefault(unnumbered(piece.section.name), []).append(value)
         return found
+
+
+def _fixed_branches(piece: Piece) -> list[tuple[str, int]]:
+    return [(unnumbered(name), delta) for name, delta in piece.fixed_branches]
 
 
 def _is_table(target: Piece | Undefined | Content) -> bool:

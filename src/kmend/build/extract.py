@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kmend.build.compare import Difference
 from kmend.build.resolve import Import, Resolver
 from kmend.elf import constants as c
-from kmend.elf.names import is_cold_part, is_private_static
+from kmend.elf.names import is_cold_part, parent_of
 from kmend.elf.objects import Content, Piece, Reference, Undefined
 from kmend.elf.running import VMLINUX
 from kmend.elf.tables import ORC, REPLACEMENT, Entry
@@ -97,7 +97,7 @@ class Extraction:
         elif piece.fixed_branches:
             self._object(
                 ObjectionCode.UNSUPPORTED_SECTION, piece, f"{piece.name} stands in {name} and jumps to a "
-                "neighbour by a short jump, which cannot come along.", "Move the change into its own function.",
+                "neighbour in a way that cannot come along.", "Move the change into its own function.",
             )  # fmt: skip
         elif not piece.is_function and (
             not _CARRIED_DATA.match(name) or (piece.is_anonymous and piece.is_writable)
@@ -128,7 +128,7 @@ class Extraction:
                 for inner in entry.code_references:
                     self._relocate(replacement, start, inner, owner)
             else:
-                self._relocate(section, at, reference, owner)
+                self._relocate(section, at, reference, owner, in_table=True)
         if entry.code and entry.table != ".altinstructions":
             self._table(ORC).append(entry.code)
 
@@ -146,13 +146,15 @@ class Extraction:
                 return symbol
         return self.out.symbol(OutSymbol(section.name, section, bind=c.STB_LOCAL, type=c.STT_SECTION))
 
-    def _relocate(self, section: OutSection, at: int, reference: Reference, owner: Piece) -> None:
+    def _relocate(
+        self, section: OutSection, at: int, reference: Reference, owner: Piece, *, in_table: bool = False
+    ) -> None:
         adjust = reference.adjust if reference.type in c.PC_RELATIVE else 0
         if isinstance(reference.target, Content):
             symbol, start = self._literal(reference.target)
-            addend = start - adjust
+            addend = start + reference.delta - adjust
         else:
-            found = self._symbol_for(reference, owner)
+            found = self._symbol_for(reference, owner, in_table=in_table)
             if found is None:
                 return
             symbol, addend = found, reference.delta - adjust
@@ -160,44 +162,49 @@ class Extraction:
         section.relocations.append((at + reference.offset, reference.type, symbol, addend))
 
     def _literal(self, content: Content) -> tuple[OutSymbol, int]:
-        """A string or constant, each once per section."""
+        """A string or constant, each once per section.
+
+        The linker must not merge them again: references may point beside a literal (``digits[value - 1]``).
+        """
         source = self._code.elf.section(content.section)
-        section = self.out.section(
-            content.section,
-            flags=source.flags if source else c.SHF_ALLOC,
-            align=source.align if source else 1,
-            entry_size=source.entry_size if source else 1,
-        )
+        section = self.out.section(content.section, flags=c.SHF_ALLOC, align=source.align if source else 1)
         align = section.align
         known = section.data.find(content.data)
-        while known > 0 and (known % align or section.data[known - 1] != 0):
+        while known > 0 and known % align:
             known = section.data.find(content.data, known + 1)
         start = known if known >= 0 else section.append(content.data, align=align)
         return self._section_symbol(section), start
 
-    def _symbol_for(self, reference: Reference, owner: Piece) -> OutSymbol | None:
+    def _symbol_for(self, reference: Reference, owner: Piece, *, in_table: bool) -> OutSymbol | None:
         target = reference.target
         if isinstance(target, Undefined):
             return self._import(target, owner)
         assert isinstance(target, Piece)  # noqa: S101 - literals are handled by the caller
-        if self._stays_outside(reference, target, owner):
+        # Whether control goes there, or the address itself is taken.
+        direct = in_table or reference.is_branch or reference.delta != 0 or is_cold_part(target.name)
+        if self._stays_outside(target, owner, direct=direct):
             return self._import(self._difference.partner[target], owner)
+        if target.is_function and not direct:
+            self._object(
+                ObjectionCode.NEW_CALLBACK, target, f"{owner.name} takes the address of {target.name}, a function "
+                "that the fix brings. The kernel may keep such a pointer when the livepatch is long gone.",
+                "Call the function directly, or change an existing callback instead.",
+            )  # fmt: skip
         return self._include(target)
 
-    def _stays_outside(self, reference: Reference, target: Piece, owner: Piece) -> bool:
+    def _stays_outside(self, target: Piece, owner: Piece, *, direct: bool) -> bool:
         """Whether a reference must go to the running kernel's own function or variable."""
-        if target is owner or target not in self._difference.partner:
+        if target not in self._difference.partner:
             return False
         if target.is_function:
             # Calls go straight to the new version; pointers keep comparing equal to the original's.
-            direct = reference.is_branch or reference.delta != 0 or is_cold_part(target.name)
-            together = target in self._changed or (is_cold_part(target.name) and self._is_part_of(target, owner))
+            together = target is owner or target in self._changed or self._is_part_of(target, owner)
             return not (together and direct)
-        return not (target.is_anonymous or is_private_static(target.name))
+        return not (target.is_anonymous or target.is_private)
 
     @staticmethod
     def _is_part_of(cold: Piece, owner: Piece) -> bool:
-        return cold.name.removesuffix(".cold") == owner.name.removesuffix(".cold")
+        return is_cold_part(cold.name) and parent_of(cold.name) == parent_of(owner.name)
 
     def _import(self, target: Piece | Undefined, owner: Piece) -> OutSymbol | None:
         found = self._resolver.resolve(target, place=f"{self._place}: {owner.name}")

@@ -34,7 +34,7 @@ def _marks(original: Path, fixed: Path, lines: list[str]) -> dict[int, int]:
     for place, (last, moved) in enumerate(hunks):
         until = hunks[place + 1][0] if place + 1 < len(hunks) else len(lines) + 1
         end = next((one for one in ends if one >= last), None)
-        if moved and end is not None and end < until:
+        if moved and end is not None and end < min(until, len(lines)):
             marks[end] = end + 1 - moved
     return marks
 

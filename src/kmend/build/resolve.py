@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kmend.build.view import KernelView
 from kmend.elf.objects import Piece, Undefined
+from kmend.elf.reader import Symbol
 from kmend.elf.running import VMLINUX, Block, Running
 from kmend.model.fix import Objection, ObjectionCode
 
@@ -51,9 +52,9 @@ class Resolver:
         return self._foreign(target.name, place)
 
     def _own(self, piece: Piece, place: str) -> Import | Objection:
-        for name in (piece.name, *piece.aliases):
-            if self._running.find(name, self._block) is not None:
-                return self._in(self._running, name, self._block, place)
+        symbol = self._running.find_piece(piece, self._block)
+        if symbol is not None:
+            return self._in(self._running, symbol, place)
         return _unresolved(
             piece.name, place, f"{self._running.name} has no symbol {piece.name}, though its source defines it."
         )
@@ -61,26 +62,25 @@ class Resolver:
     def _foreign(self, name: str, place: str) -> Import | Objection:
         if name in self._new_names:
             return Import(name)
+        # As the linker and then the module loader would: the module's own names come first.
         export = self._view.exports.get(name)
-        if export is not None and export.owner == VMLINUX:
-            return Import(name)
-        if self._running.name != VMLINUX and self._running.find(name, None) is not None:
-            return self._in(self._running, name, None, place)
-        if self._view.vmlinux.find(name, None) is not None:
-            return self._in(self._view.vmlinux, name, None, place)
-        if export is not None and self._running.name != VMLINUX:
-            owner = self._view.running(export.owner)
-            if owner is not None:
-                return self._in(owner, name, None, place)
+        exporter = self._view.running(export.owner) if export is not None else None
+        for owner in (self._running, self._view.vmlinux, exporter):
+            symbol = owner.find(name, None) if owner is not None else None
+            if owner is not None and symbol is not None and (owner is not exporter or self._may_need(owner)):
+                return self._in(owner, symbol, place)
         return _unresolved(name, place, f"this kernel has no symbol {name}.")
 
-    def _in(self, owner: Running, name: str, block: Block | None, place: str) -> Import | Objection:
+    def _may_need(self, owner: Running) -> bool:
+        """Code of the kernel itself cannot wait for a module."""
+        return owner.name == VMLINUX or self._running.name != VMLINUX
+
+    def _in(self, owner: Running, symbol: Symbol, place: str) -> Import | Objection:
+        name = symbol.name
         export = self._view.exports.get(name)
-        local = block is not None and name in block.symbols and block.symbols[name].is_local
-        if not local and owner.name == VMLINUX and export is not None and export.owner == VMLINUX:
+        if not symbol.is_local and owner.name == VMLINUX and export is not None and export.owner == VMLINUX:
             return Import(name)
-        symbol = owner.find(name, block)
-        position = owner.position(symbol) if symbol is not None else None
+        position = owner.position(symbol)
         if position is None:
             return _unresolved(name, place, f"the symbol table of the running {owner.name} does not show {name}.")
         group = VMLINUX if owner.name == VMLINUX else self._running.name

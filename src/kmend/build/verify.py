@@ -14,7 +14,7 @@ from kmend.elf import constants as c
 from kmend.elf.code import Instruction, decode
 from kmend.elf.objects import Content, Piece, Reference, Undefined
 from kmend.elf.reader import Symbol
-from kmend.elf.running import Block, Place, Running
+from kmend.elf.running import Block, Foreign, Literal, Place, Running
 from kmend.model.fix import Objection, ObjectionCode
 
 _NEAR_JUMP = (5, 6)  # bytes of jmp rel32 and jcc rel32
@@ -58,11 +58,16 @@ def prove(piece: Piece, *, running: Running, block: Block | None, place: str) ->
     Returns:
         What was proven, or an Objection with the first differing instruction and the likely cause.
     """
-    symbol = running.find(piece.name, block)
+    symbol = running.find_piece(piece, block)
     if symbol is None:
         return _objection(
             place, piece, f"{running.name} has no function of this name.", "It may not be built into this kernel."
         )
+    if piece.bind == c.STB_WEAK and symbol.bind != c.STB_WEAK:
+        return _objection(
+            place, piece, f"{running.name} has another function in place of this weak one.",
+            "Leave it out: this code is not what runs. Fix the function that overrides it, if need be.",
+        )  # fmt: skip
     try:
         return _compare(_Walk(piece, symbol, running, block))
     except _Difference as found:
@@ -156,7 +161,7 @@ def _same_target(walk: _Walk, reference: Reference, mine: Instruction, other: In
 def _agree(
     walk: _Walk,
     reference: Reference,
-    found: Place | Undefined | Content | None,
+    found: Place | Foreign | Literal | None,
     mine: Instruction,
     other: Instruction,
 ) -> bool:
@@ -165,22 +170,25 @@ def _agree(
         return False
     wanted = target.name if isinstance(target, (Piece, Undefined)) else repr(target.data)
     if isinstance(target, Content):
-        data = found.data if isinstance(found, Content) else b""
-        if not isinstance(found, (Content, Undefined)):
-            data = walk.running.bytes_at(found, len(target.data))
+        data = _literal(walk, reference, found)
         if data != target.data:
             raise _Difference(
                 mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {data!r}", "a literal differs"
             )
         return True
-    if isinstance(found, Undefined):
-        if found.name != wanted:
+    if isinstance(found, Foreign):
+        if (found.name, found.delta) != (wanted, reference.delta):
             raise _Difference(
-                mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {found.name}", "other symbol"
-            )
+                mine.offset, f"{mine.text}  # {wanted}+{reference.delta:#x}",
+                f"{other.text}  # {found.name}+{found.delta:#x}", "other symbol",
+            )  # fmt: skip
         return True
-    if isinstance(found, Content):
-        return False
+    if isinstance(found, Literal):
+        raise _Difference(
+            mine.offset, f"{mine.text}  # {wanted}", f"{other.text}  # {found.content.data!r}", "a literal instead"
+        )
+    if isinstance(target, Piece) and target.is_anonymous:
+        return _same_constants(walk, reference, found, mine, other)
     places = _places(walk, target)
     if not places:
         return False
@@ -194,14 +202,46 @@ def _agree(
     return True
 
 
+def _literal(walk: _Walk, reference: Reference, found: Place | Foreign | Literal) -> bytes:
+    """What the running code has where the literal would begin; nothing when it points elsewhere."""
+    if isinstance(found, Foreign):
+        return b""
+    if isinstance(found, Literal):
+        return found.content.data if found.delta == reference.delta else b""
+    size = len(reference.target.data) if isinstance(reference.target, Content) else 0
+    return walk.running.bytes_at((found[0], found[1] - reference.delta), size)
+
+
+def _same_constants(
+    walk: _Walk, reference: Reference, found: Place, mine: Instruction, other: Instruction
+) -> bool:
+    """Whether constants without a name could be compared, up to where the first pointer stands among them."""
+    target = reference.target
+    if not isinstance(target, Piece) or target.is_writable or reference.delta < 0:
+        return False
+    end = min((one.offset for one in target.references), default=target.size)
+    wanted = target.code[reference.delta : end]
+    data = walk.running.bytes_at(found, len(wanted))
+    # What follows the constant that is meant may lie elsewhere in the running code; its first bytes may not.
+    first = min(4, len(wanted))
+    if data[:first] != wanted[:first]:
+        raise _Difference(
+            mine.offset, f"{mine.text}  # {wanted[:first]!r}", f"{other.text}  # {data[:first]!r}",
+            "a constant differs",
+        )  # fmt: skip
+    return data == wanted and bool(wanted)
+
+
 def _places(walk: _Walk, target: Piece | Undefined) -> list[Place]:
     """Where a target lies in the running code; empty when it has no symbol there."""
     if isinstance(target, Piece) and target is walk.piece:
         return [walk.running.place(walk.symbol)]
-    names = (target.name,) if isinstance(target, Undefined) else (target.name, *target.aliases)
-    block = walk.block if isinstance(target, Piece) else None
-    found = [walk.running.find(name, block) for name in names]
-    return [walk.running.place(symbol) for symbol in found if symbol is not None]
+    found = (
+        walk.running.find(target.name, None)
+        if isinstance(target, Undefined)
+        else walk.running.find_piece(target, walk.block)
+    )
+    return [walk.running.place(found)] if found is not None else []
 
 
 def _same_shortened_jump(walk: _Walk, mine: Instruction, other: Instruction, inside: list[Reference]) -> None:

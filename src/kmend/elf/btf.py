@@ -12,6 +12,7 @@ _MAGIC = 0xEB9F
 _HEADER = "<HBBIIIII"
 _TYPE = "<III"
 _STRUCT, _UNION = 4, 5
+_LAST_KIND = 19  # BTF_KIND_ENUM64
 # Bytes that follow a type of each kind: fixed, and for each of its vlen members.
 _TRAILERS = {
     1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8), 14: (4, 0), 15: (0, 12), 17: (4, 0),
@@ -51,6 +52,8 @@ def _walk(types: bytes, wanted: Mapping[int, str], found: dict[str, int]) -> Non
     while at < len(types):
         name_at, info, size = struct.unpack_from(_TYPE, types, at)
         kind, members = info >> 24 & 31, info & 0xFFFF
+        if not 0 < kind <= _LAST_KIND:
+            raise struct.error("unknown kind of type")
         if kind in {_STRUCT, _UNION} and name_at in wanted:
             found.setdefault(wanted[name_at], size)
         fixed, each = _TRAILERS.get(kind, (0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import capstone
@@ -9,6 +10,7 @@ import capstone
 _DECODER = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
 _DECODER.skipdata = True
 _SHORT = 2
+_FROM_HERE = re.compile(r"\[rip(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 
 
 class Instruction(NamedTuple):
@@ -40,6 +42,14 @@ class Instruction(NamedTuple):
             value = int(self.operands, 0)
             return value - (1 << 64) if value >= 1 << 63 else value
         return None
+
+    def pointed_to(self) -> int | None:
+        """Offset that a RIP-relative operand points to, as encoded; None when there is none."""
+        match = _FROM_HERE.search(self.operands)
+        if match is None:
+            return None
+        distance = int(match[2] or "0", 0)
+        return self.end + (-distance if match[1] == "-" else distance)
 
 
 def decode(code: bytes) -> list[Instruction]:

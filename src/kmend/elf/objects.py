@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from kmend.elf import constants as c
 from kmend.elf.code import Instruction, decode, is_short
+from kmend.elf.names import is_private_static
 from kmend.elf.reader import ElfFile, Relocation, Section, Symbol
 from kmend.kit.errors import InputError
 
@@ -46,16 +47,26 @@ class Piece:
     is_function: bool
     aliases: tuple[str, ...]
     """Other names of the same place."""
-    code: bytes
+    code: bytes = field(repr=False)
     """Its bytes, zero where relocations will be filled in."""
-    references: list[Reference] = field(default_factory=list)
-    fixed_branches: int = 0
-    """Short branches to other functions, which cannot be turned into references."""
+    references: list[Reference] = field(default_factory=list, repr=False)
+    fixed_branches: tuple[tuple[str, int], ...] = ()
+    """What it refers to in its own section in a way that is no reference: name, bytes into it."""
 
     @property
     def is_anonymous(self) -> bool:
         """A section without symbols of its own."""
         return self.name == self.section.name
+
+    @property
+    def is_private(self) -> bool:
+        """Data of one place in the code, of which every version of the code has its own."""
+        return not self.is_function and is_private_static(self.name, is_writable=self.is_writable)
+
+    @property
+    def is_local(self) -> bool:
+        """Known in its own file only."""
+        return self.bind == c.STB_LOCAL
 
     @property
     def is_writable(self) -> bool:
@@ -67,7 +78,8 @@ class Reference(NamedTuple):
     """A relocation in terms of what it points to.
 
     ``offset`` counts within the piece; ``adjust`` is the distance from there to the address that a PC-relative
-    value counts from (4 plus what follows in the instruction; 0 in data); ``delta`` counts bytes into the target.
+    value counts from (4 plus what follows in the instruction; 0 in data); ``delta`` counts bytes into the target
+    (it may be negative, or lie beyond its end: ``table[i - 1]``, ``&table[size]``).
     """
 
     offset: int
@@ -94,6 +106,7 @@ class ObjectCode:
         self._pieces: dict[int, list[Piece]] = {}
         self._starts: dict[int, list[int]] = {}
         self._sorted: dict[int, list[Relocation]] = {}
+        self._texts: dict[int, bytes] = {}
         self._cut()
         for piece in self.pieces():
             piece.references = list(self._references(piece))
@@ -130,11 +143,18 @@ class ObjectCode:
             if symbol.section == c.SHN_COMMON:
                 raise InputError(f"{self.elf.path}: common symbol {symbol.name}; compile with -fno-common.")
             if symbol.type not in {c.STT_SECTION, c.STT_FILE} and not symbol.name.startswith(".L"):
+                self._check_place(symbol)
                 labels.setdefault(symbol.section, []).append(symbol)
         for section in self.elf.sections:
             if section.flags & c.SHF_ALLOC and not section.is_strings:
                 self._pieces[section.number] = _pieces_of(self.elf, section, labels.get(section.number, []))
                 self._starts[section.number] = [piece.offset for piece in self._pieces[section.number]]
+
+    def _check_place(self, symbol: Symbol) -> None:
+        if 0 < symbol.section < len(self.elf.sections):
+            section = self.elf.sections[symbol.section]
+            if section.flags & c.SHF_ALLOC and symbol.value > section.size:
+                raise InputError(f"{self.elf.path}: symbol {symbol.name} lies outside of {section.name}.")
 
     def _references(self, piece: Piece) -> Iterator[Reference]:
         everything = self._relocations(piece.section)
@@ -181,12 +201,16 @@ class ObjectCode:
         return Reference(at, relocation.type, adjust, target, delta, branch)
 
     def _target(self, symbol: Symbol, distance: int) -> tuple[Piece | Undefined | Content, int]:
-        if symbol.section in {c.SHN_UNDEF, c.SHN_ABS}:
+        if symbol.section in {c.SHN_UNDEF, c.SHN_ABS, c.SHN_LIVEPATCH}:
             return Undefined(symbol.name), distance
+        if symbol.section >= len(self.elf.sections):
+            raise InputError(f"{self.elf.path}: symbol {symbol.name} is of an unknown kind.")
         section = self.elf.sections[symbol.section]
         place = symbol.value + distance
         if section.flags & c.SHF_MERGE:
-            return self._literal(section, place), 0
+            # The assembler keeps the symbol where the code does not point to the literal's first byte.
+            start = place if symbol.type == c.STT_SECTION else symbol.value
+            return self._literal(section, start), place - start
         if section.number not in self._pieces:
             raise InputError(
                 f"{self.elf.path}: a relocation points into section {section.name}, which is not loaded."
@@ -196,11 +220,16 @@ class ObjectCode:
         return piece, place - piece.offset
 
     def _literal(self, section: Section, place: int) -> Content:
-        if section.is_strings:
-            data = self.elf.content(section)
-            end = data.find(b"\0" * max(1, section.entry_size), place)
-            return Content(data[place : end + max(1, section.entry_size)], section.name)
-        return Content(self.elf.read(section, place, section.entry_size), section.name)
+        width = max(1, section.entry_size)
+        if not 0 <= place <= section.size - width:
+            raise InputError(f"{self.elf.path}: a relocation points outside of {section.name}.")
+        if section.number not in self._texts:
+            self._texts[section.number] = self.elf.content(section)
+        data = self._texts[section.number]
+        end = _end_of_string(data, place, width) if section.is_strings else place + width
+        if not end:
+            raise InputError(f"{self.elf.path}: a string in {section.name} has no end.")
+        return Content(data[place:end], section.name)
 
     def _piece_at(self, section: Section, place: int) -> Piece:
         pieces = self._pieces[section.number]
@@ -214,17 +243,27 @@ class ObjectCode:
         self, piece: Piece, places: dict[int, Instruction], filled: set[int], code: bytearray
     ) -> Iterator[Reference]:
         """Branches to neighbours in the same section, which have no relocation any more."""
+        fixed = []
         for one in dict.fromkeys(places.values()):
-            goal = one.target()
+            goal = one.target() if one.is_branch else one.pointed_to()
             if goal is None or one.offset in filled or 0 <= goal < piece.size:
                 continue
-            if is_short(one):
-                piece.fixed_branches += 1
-                continue
             target = self._piece_at(piece.section, piece.offset + goal)
-            code[one.end - 4 : one.end] = bytes(4)
             delta = piece.offset + goal - target.offset
+            if is_short(one) or not one.is_branch:
+                fixed.append((target.name, delta))
+                continue
+            code[one.end - 4 : one.end] = bytes(4)
             yield Reference(one.end - 4, c.R_X86_64_PLT32, 4, target, delta, is_branch=True)
+        piece.fixed_branches = tuple(fixed)
+
+
+def _end_of_string(data: bytes, place: int, width: int) -> int:
+    """Where a string of characters of ``width`` bytes ends, its NUL included; 0 when it does not."""
+    if width == 1:
+        return data.find(b"\0", place) + 1
+    ends = (at for at in range(place, len(data) - width + 1, width) if data[at : at + width] == bytes(width))
+    return next(ends, -width) + width
 
 
 def _names(piece: Piece) -> tuple[str, ...]:
@@ -236,6 +275,7 @@ def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list
     places: dict[int, list[Symbol]] = {}
     for symbol in labels:
         places.setdefault(symbol.value, []).append(symbol)
+    places = _outermost(places)
     if not places or min(places) > 0:
         places[0] = []
     starts = sorted(places)
@@ -258,6 +298,17 @@ def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list
             )
         )
     return pieces
+
+
+def _outermost(places: dict[int, list[Symbol]]) -> dict[int, list[Symbol]]:
+    """Without labels in the middle of a function or variable, which do not divide it."""
+    found = {}
+    end = 0
+    for start in sorted(places):
+        if start >= end:
+            found[start] = places[start]
+        end = max(end, start + max(symbol.size for symbol in places[start]))
+    return found
 
 
 def _rank(symbol: Symbol) -> tuple[bool, bool, str]:

@@ -11,6 +11,11 @@ from typing import NamedTuple
 from kmend.elf import constants as c
 from kmend.kit.errors import InputError
 
+_LONGEST_NAME = 1024
+"""Bytes; the kernel's own limit is 512 (KSYM_NAME_LEN)."""
+_LARGEST_EMPTY = 1 << 30
+"""Bytes of a section that takes no space in the file."""
+
 
 class Section(NamedTuple):
     """One section header; ``number`` is its place in the file."""
@@ -124,12 +129,14 @@ class ElfFile:
             if index >= len(wide):
                 raise _broken(self.path, f"symbol {index} has no extended section index")
             place = wide[index]
+            # A section whose number means something else in other symbols could not be told from those.
+            if place >= len(self.sections) or c.SHN_LORESERVE <= place <= c.SHN_XINDEX:
+                raise _broken(self.path, f"symbol {index} names section {place} of {len(self.sections)}")
         elif c.SHN_LORESERVE > place >= len(self.sections):
             raise _broken(self.path, f"symbol {index} names section {place} of {len(self.sections)}")
         if info & 15 == c.STT_SECTION and place < len(self.sections):
             return Symbol(index, self.sections[place].name, value, size, info >> 4, info & 15, place)
-        end = names.find(b"\0", name_at)
-        name = names[name_at:end].decode("utf-8", "replace") if end >= 0 else ""
+        name = _name(self.path, names, name_at)
         return Symbol(index, name, value, size, info >> 4, info & 15, place)
 
     def _wide_indexes(self, table: Section) -> tuple[int, ...]:
@@ -173,6 +180,8 @@ def _mapped(path: Path) -> mmap.mmap:
         raise InputError(f"{path} does not exist.") from None
     except ValueError:
         raise InputError(f"{path} is empty, not an ELF file.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _headers(path: Path, data: mmap.mmap) -> tuple[int, list[Section]]:
@@ -198,13 +207,21 @@ def _sections(path: Path, data: mmap.mmap, table: bytes, names_at: int) -> list[
     for header in headers:
         if header[1] not in {0, c.SHT_NOBITS} and header[4] + header[5] > len(data):
             raise _broken(path, "a section lies outside of the file")
+        if header[1] == c.SHT_NOBITS and header[5] > _LARGEST_EMPTY:
+            raise _broken(path, f"a section claims {header[5]} bytes of zeros")
     names = data[headers[names_at][4] : headers[names_at][4] + headers[names_at][5]]
     sections = []
     for index, (name_at, *rest) in enumerate(headers):
-        end = names.find(b"\0", name_at)
-        name = names[name_at:end].decode("utf-8", "replace") if end >= 0 else ""
-        sections.append(Section(index, name, *rest))
+        sections.append(Section(index, _name(path, names, name_at), *rest))
     return sections
+
+
+def _name(path: Path, names: bytes, at: int) -> str:
+    """The name at a place in a string table; empty outside of it, as in files without names."""
+    end = names.find(b"\0", at, at + _LONGEST_NAME)
+    if end < 0 and at < len(names):
+        raise _broken(path, f"a name has no end within {_LONGEST_NAME} bytes")
+    return names[at:end].decode("utf-8", "replace") if end >= 0 else ""
 
 
 def _whole(table: bytes, entry: str) -> bytes:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import bisect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from kmend.elf import constants as c
-from kmend.elf.objects import Content, ObjectCode, Piece, Undefined
+from kmend.elf.objects import Content, ObjectCode, Piece
 from kmend.elf.reader import ElfFile, Section, Symbol
 
 VMLINUX = "vmlinux"
@@ -24,11 +25,29 @@ Place = tuple[int, int]
 _NOT_IN_KALLSYMS = ("$", ".L", "__efistub_", "__crc_", "__kstrtab_", "__kstrtabns_")
 
 
+class Foreign(NamedTuple):
+    """A place in another object: so many bytes into its symbol."""
+
+    name: str
+    delta: int
+
+
+class Literal(NamedTuple):
+    """A place in a literal that has not been linked yet: so many bytes into it."""
+
+    content: Content
+    delta: int
+
+
 class Block(NamedTuple):
-    """The local symbols of one source file within a linked object."""
+    """The local symbols of one source file within a linked object.
+
+    Names that stand there more than once are in ``ambiguous`` only: nobody could tell which is meant.
+    """
 
     file_name: str
     symbols: Mapping[str, Symbol]
+    ambiguous: AbstractSet[str]
 
 
 class Running(ABC):
@@ -49,12 +68,17 @@ class Running(ABC):
         """FILE symbols stand before the local symbols of their object (System V ABI, symbol table)."""
         found: dict[str, list[Block]] = {}
         current: dict[str, Symbol] = {}
+        twice: set[str] = set()
         for symbol in self.elf.symbols:
             if symbol.type == c.STT_FILE:
-                current = {}
-                found.setdefault(symbol.name, []).append(Block(symbol.name, current))
+                current, twice = {}, set()
+                found.setdefault(symbol.name, []).append(Block(symbol.name, current, twice))
             elif symbol.is_local and symbol.is_defined and symbol.type != c.STT_SECTION:
-                current[symbol.name] = symbol
+                if symbol.name in current or symbol.name in twice:
+                    current.pop(symbol.name, None)
+                    twice.add(symbol.name)
+                else:
+                    current[symbol.name] = symbol
         return found
 
     def blocks_like(self, part: ObjectCode) -> list[Block]:
@@ -66,15 +90,24 @@ class Running(ABC):
         candidates = self._blocks.get(part.file_name(), [])
         if not wanted:
             return candidates
+        names = {name for name, _ in wanted}
+        candidates = [block for block in candidates if names <= block.symbols.keys() | block.ambiguous]
         shares = [len(wanted & {(one.name, one.size) for one in block.symbols.values()}) for block in candidates]
         best = max(shares, default=0)
-        return [block for block, share in zip(candidates, shares, strict=True) if share == best > 0]
+        return [block for block, share in zip(candidates, shares, strict=True) if share == best]
 
     def find(self, name: str, block: Block | None) -> Symbol | None:
         """The symbol that ``name`` means within a block: its own local first, else a global one."""
         if block is not None and name in block.symbols:
             return block.symbols[name]
         return self._globals.get(name)
+
+    def find_piece(self, piece: Piece, block: Block | None) -> Symbol | None:
+        """The symbol of a piece of the block's own file; a static one is never taken for a global namesake."""
+        if not piece.is_local:
+            return self._globals.get(piece.name)
+        names = (piece.name, *piece.aliases) if block is not None else ()
+        return next((block.symbols[name] for name in names if block and name in block.symbols), None)
 
     @abstractmethod
     def in_kallsyms(self, name: str) -> Sequence[Place]:
@@ -99,7 +132,7 @@ class Running(ABC):
     @abstractmethod
     def destination(
         self, symbol: Symbol, at: int, width: int, end: int | None
-    ) -> Place | Undefined | Content | None:
+    ) -> Place | Foreign | Literal | None:
         """Where the field of ``width`` bytes at ``at`` bytes into a function points to.
 
         ``end`` is the offset of the next instruction for a PC-relative field, None for an absolute one.
@@ -153,7 +186,7 @@ class RunningKernel(Running):
 
     def destination(
         self, symbol: Symbol, at: int, width: int, end: int | None
-    ) -> Place | Undefined | Content | None:
+    ) -> Place | Foreign | Literal | None:
         """See Running."""
         value = int.from_bytes(self.bytes_at((0, symbol.value + at), width), "little", signed=True)
         base = 0 if end is None else symbol.value + end
@@ -183,19 +216,26 @@ class RunningModule(Running):
         self._loaded = loaded
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Place]]:
-        """The module loader walks the symbol table in file order and skips what is undefined."""
+    def _by_name(self) -> dict[str, list[tuple[Place, bool]]]:
+        """Places with whether they stay once the module is up.
+
+        The kernel walks the symbol table in file order and skips what is undefined; once the module has
+        started, init code and what takes no memory is gone from the table (kernel/module/kallsyms.c).
+        """
         sections = {section.name: section.number for section in self.elf.sections}
-        found: dict[str, list[Place]] = {}
+        found: dict[str, list[tuple[Place, bool]]] = {}
         for symbol in self._loaded.symbols:
             if symbol.is_defined and symbol.section < len(self._loaded.sections) and symbol.name:
                 section = self._loaded.sections[symbol.section]
-                found.setdefault(symbol.name, []).append((sections.get(section.name, -1), symbol.value))
+                stays = bool(section.flags & c.SHF_ALLOC) and not section.name.startswith(".init")
+                place = sections.get(section.name, -1), symbol.value
+                found.setdefault(symbol.name, []).append((place, stays))
         return found
 
     def in_kallsyms(self, name: str) -> Sequence[Place]:
-        """See Running."""
-        return self._by_name.get(name, ())
+        """See Running. Empty where the order is another once the module has started."""
+        places = self._by_name.get(name, ())
+        return [place for place, _ in places] if all(stays for _, stays in places) else ()
 
     def place(self, symbol: Symbol) -> Place:
         """See Running."""
@@ -207,7 +247,7 @@ class RunningModule(Running):
 
     def destination(
         self, symbol: Symbol, at: int, width: int, end: int | None
-    ) -> Place | Undefined | Content | None:
+    ) -> Place | Foreign | Literal | None:
         """See Running."""
         piece = self._piece(symbol)
         for reference in piece.references:
@@ -215,7 +255,9 @@ class RunningModule(Running):
                 target = reference.target
                 if isinstance(target, Piece):
                     return target.section.number, target.offset + reference.delta
-                return target
+                if isinstance(target, Content):
+                    return Literal(target, reference.delta)
+                return Foreign(target.name, reference.delta)
         if end is None:
             return None
         value = int.from_bytes(piece.code[at : at + width], "little", signed=True)

@@ -47,9 +47,9 @@ class ObjectionCode(StrEnum):
     UNRESOLVED_SYMBOL = "unresolved-symbol"
     AMBIGUOUS_SYMBOL = "ambiguous-symbol"
     UNSUPPORTED_SECTION = "unsupported-section"
-    UNSUPPORTED_RELOCATION = "unsupported-relocation"
     UNSUPPORTED_FILE = "unsupported-file"
     REMOVED_STATIC = "removed-static"
+    NEW_CALLBACK = "new-callback"
     CHANGED_LAYOUT = "changed-layout"
     COMPILE_FAILED = "compile-failed"
 
