@@ -37,11 +37,12 @@ typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; 
 #define cold __attribute__((cold))
 #define in_section(name) __attribute__((section(name)))
 extern int printk(const char *text, ...);
-extern int consume(void *thing);
+extern int consume(void *thing), observe(void *thing);
 """
 OUTSIDE = """\
 int printk(const char *text, ...) { return 0; }
 int consume(void *thing) { return 1; }
+int observe(void *thing) { return 2; }
 void __fentry__(void) { }
 """
 _LAYOUT = """

@@ -139,10 +139,21 @@ class _Sides:
                 self.partner[right[0]] = left[0]
                 continue
             self._pair_by(left, right, lambda piece, users=users: users[id(piece)])  # type: ignore[misc]
-            self._pair_by(left, right, lambda piece, users=users: (piece.name, users[id(piece)]))  # type: ignore[misc]
+            self._pair_twins(left, right, users)
             rest = [piece for piece in right if piece not in self.partner]
             if any(piece not in self.taken for piece in left):
                 self.ambiguous += rest
+
+    def _pair_twins(self, left: list[Piece], right: list[Piece], users: Mapping[int, frozenset[str]]) -> None:
+        """Several of one name within one function are the same where their numbers are, and nothing was added."""
+        for group in {users[id(piece)]: None for piece in right}:
+            ours = {piece.name: piece for piece in left if users[id(piece)] == group and piece not in self.taken}
+            theirs = {
+                piece.name: piece for piece in right if users[id(piece)] == group and piece not in self.partner
+            }
+            if ours.keys() == theirs.keys():
+                self.partner.update({theirs[name]: ours[name] for name in theirs})
+                self.taken.update(ours.values())
 
     def _pair_by(self, left: list[Piece], right: list[Piece], trait: Callable[[Piece], Hashable]) -> None:
         """Pair what has not been paired yet where exactly one piece on each side has the same trait."""
