@@ -28,6 +28,11 @@ class Job:
         self._log = log
         self._args = args
 
+    def look(self) -> None:
+        """Whether it still runs or has succeeded: nothing; else like ``wait``."""
+        if self._process.poll():
+            self.wait()
+
     def wait(self) -> None:
         """Wait until it has ended.
 
@@ -43,30 +48,33 @@ class Job:
 
 
 @contextmanager
-def kmend_beside(args: Sequence[str], *, log: Path, ended: Callable[[float], None]) -> Iterator[Job]:
+def kmend_beside(args: Sequence[str], *, log: Path, ended: Callable[[int, float], None]) -> Iterator[Job]:
     """Run ``kmend ARGS`` beside the block; leaving the block ends it, and lets it clean up first.
 
     Args:
         args: Verb and options.
         log: File for all that it says.
-        ended: Called from another thread with its seconds as soon as it has succeeded.
+        ended: Called from another thread as soon as it has ended by itself, with its exit code and seconds.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
+    unwanted = threading.Event()
     with (
         log.open("wb") as said,
         spawn([sys.executable, "-m", "kmend", *args], stdout=said, stderr=said) as process,
     ):
 
         def watch() -> None:
-            if process.wait() == 0:
-                ended(time.monotonic() - begin)
+            code = process.wait()
+            if not unwanted.is_set():
+                ended(code, time.monotonic() - begin)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
             yield Job(process, log, args)
         finally:
+            unwanted.set()
             _end_kindly(process)
             watcher.join()
 

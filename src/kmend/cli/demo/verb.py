@@ -43,7 +43,7 @@ def demo(*, release: str | None, fix: str | None, out: Path, as_json: bool) -> i
         )
     console = Console(stderr=as_json, highlight=False)
     wishes = Wishes(release=release, fix=fix, out=out, catalogue=_CHECKOUT / "fixes", checkout=_CHECKOUT)
-    with lock(out.parent / f".{out.name}.lock", what=f"the demo in {out}"):
+    with lock(out / ".lock", what=f"the demo in {out}"):
         console.print("\n[bold]One fix, from source to a running container host[/]\n")
         timeline = Timeline(console)
         with timeline.shown():

@@ -85,6 +85,7 @@ def _prove_and_apply(
         files = on_host.Files(agent=steps.make_agent(out, wishes.checkout, timeline), root=keys / "root.json")
         guest.wait()
         with _host(fix, kit, port, timeline) as host:
+            lab.look()
             before = on_host.look(host, timeline)
             if before.probe is not ProbeResult.VULNERABLE:
                 timeline.say(
@@ -127,9 +128,10 @@ def _guest_made(kit: Kit, out: Path, timeline: Timeline) -> Iterator[Job]:
     args = ["lab", "guest", "--kernel", kit.kernel.release]
     with timeline.beside("Making the container host's disk") as done:
 
-        def ended(seconds: float) -> None:
+        def ended(code: int, seconds: float) -> None:
             done()
-            timeline.say("host", "the container host's disk is ready (Debian with Docker)", took=seconds)
+            said = "could not be made" if code else "is ready (Debian with Docker)"
+            timeline.say("host", f"the container host's disk {said}", took=seconds)
 
         with kmend_beside(args, log=out / "logs" / "guest.log", ended=ended) as job:
             yield job
@@ -141,14 +143,18 @@ def _lab(built: steps.Built, kit: Kit, out: Path, timeline: Timeline) -> Iterato
     args = ["lab", "run", "--kernel", kit.kernel.release, str(built.folder)]
     with timeline.beside(f"Proving {MODULE_FILE} in a VM") as done:
 
-        def ended(seconds: float) -> None:
+        def ended(code: int, seconds: float) -> None:
             done()
-            report = _lab_report(built)
-            said = f"{report.probe_before}, loaded: {report.probe_after}, taken out: {report.probe_unloaded}"
-            timeline.say("lab", f"the module is proven in a VM of its own: {said}, kernel log clean", took=seconds)
+            timeline.say("lab", "the module was NOT proven" if code else _proven_said(built), took=seconds)
 
         with kmend_beside(args, log=out / "logs" / "lab.log", ended=ended) as job:
             yield job
+
+
+def _proven_said(built: steps.Built) -> str:
+    report = _lab_report(built)
+    said = f"{report.probe_before}, loaded: {report.probe_after}, taken out: {report.probe_unloaded}"
+    return f"the module is proven in a VM of its own: {said}, kernel log clean"
 
 
 def _lab_report(built: steps.Built) -> LabReport:

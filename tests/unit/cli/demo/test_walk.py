@@ -45,22 +45,26 @@ def test_the_server_serves_the_folder_on_loopback(tmp_path):
 def test_a_verb_beside_is_heard_when_it_has_ended(tmp_path):
     """It runs as a program of its own; its end is told with its seconds, and what it said is kept."""
     told = []
-    with beside.kmend_beside(["--version"], log=tmp_path / "logs" / "x.log", ended=told.append) as job:
+    with beside.kmend_beside(
+        ["--version"], log=tmp_path / "logs" / "x.log", ended=lambda *end: told.append(end)
+    ) as job:
         job.wait()
-    assert len(told) == 1
-    assert told[0] > 0
-    assert "kmend" in (tmp_path / "logs" / "x.log").read_text()
+        job.look()
+    ((code, seconds),) = told
+    assert code == 0
+    assert seconds > 0
+    assert "kmend" in log.read_text()
 
 
 def test_a_verb_that_fails_says_why(tmp_path):
     """The error has its last words."""
     told = []
-    with (
-        pytest.raises(MachineError, match="no-such-verb"),
-        beside.kmend_beside(["no-such-verb"], log=tmp_path / "x.log", ended=told.append) as job,
-    ):
-        job.wait()
-    assert told == []
+    with beside.kmend_beside(["no-such-verb"], log=tmp_path / "x.log", ended=lambda *end: told.append(end)) as job:
+        with pytest.raises(MachineError, match="no-such-verb"):
+            job.wait()
+        with pytest.raises(MachineError, match="no-such-verb"):
+            job.look()
+    assert told[0][0] == 1
 
 
 def test_leaving_early_lets_a_verb_clean_up(tmp_path, monkeypatch):
@@ -78,9 +82,11 @@ def test_leaving_early_lets_a_verb_clean_up(tmp_path, monkeypatch):
     wrapper.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
     wrapper.chmod(0o755)
     monkeypatch.setattr(beside.sys, "executable", str(wrapper))
-    with beside.kmend_beside([], log=tmp_path / "x.log", ended=lambda _: None):
+    told = []
+    with beside.kmend_beside([], log=tmp_path / "x.log", ended=lambda *end: told.append(end)):
         deadline = time.monotonic() + 20
         while not (tmp_path / "there").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         assert (tmp_path / "there").exists()
     assert not (tmp_path / "there").exists()
+    assert told == []
