@@ -17,6 +17,7 @@ from rich.text import Text
 
 from kmend.cli.demo.report import Moment
 from kmend.cli.demo.words import elapsed
+from kmend.kit.errors import KmendError
 
 _STILL_EVERY = 30.0
 """Seconds without a line after which a log hears what is under way."""
@@ -49,11 +50,15 @@ class Timeline:
 
     @contextmanager
     def stage(self, area: str, doing: str) -> Iterator[list[str]]:
-        """One stage: the caller adds what came of it to the list; it is said when the block has ended well."""
+        """One stage: the caller adds what came of it to the list; it is said when the block has ended."""
         begin = self._now()
         came: list[str] = []
-        with self._under_way(doing, main=True):
-            yield came
+        try:
+            with self._under_way(doing, main=True):
+                yield came
+        except KmendError:
+            self.say(area, f"{doing}: this did not work", took=self._now() - begin)
+            raise
         self.say(area, "; ".join(came), took=self._now() - begin)
 
     @contextmanager

@@ -56,13 +56,14 @@ def test_a_terminal_wraps_under_the_text():
     assert "\x1b[" in lines[0]
 
 
-def test_a_stage_that_fails_leaves_no_line():
-    """What did not end well is not shown as done."""
+def test_a_stage_that_fails_is_not_shown_as_done():
+    """Its line says what did not work; an interrupted one has no line."""
     timeline, file, _ = make()
     with pytest.raises(MachineError), timeline.stage("build", "Building"):
         raise MachineError("no")
-    assert file.getvalue() == ""
-    assert timeline.moments == ()
+    with pytest.raises(KeyboardInterrupt), timeline.stage("lab", "Proving"):
+        raise KeyboardInterrupt
+    assert file.getvalue() == "   0:00  build      Building: this did not work\n"
 
 
 def test_moments_are_what_was_shown():

@@ -44,10 +44,8 @@ def test_the_server_serves_the_folder_on_loopback(tmp_path):
 
 def test_a_verb_beside_is_heard_when_it_has_ended(tmp_path):
     """It runs as a program of its own; its end is told with its seconds, and what it said is kept."""
-    told = []
-    with beside.kmend_beside(
-        ["--version"], log=tmp_path / "logs" / "x.log", ended=lambda *end: told.append(end)
-    ) as job:
+    log, told = tmp_path / "logs" / "x.log", []
+    with beside.kmend_beside(["--version"], log=log, ended=lambda *end: told.append(end)) as job:
         job.wait()
         job.look()
     ((code, seconds),) = told
