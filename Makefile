@@ -7,8 +7,8 @@ STAMP := $(VENV)/.ready
 
 .PHONY: demo test setup check unit vm agent lock clean
 
-demo: setup  ## the main job: one fix from source to a running container host
-	$(BIN)/kmend demo
+demo: setup  ## the main job: one fix from source to a running container host; DEMO="--fix NAME" and the like
+	$(BIN)/kmend demo $(DEMO)
 
 test: setup check  ## all tests, real kernels included
 	$(BIN)/pytest

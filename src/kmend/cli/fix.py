@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -9,9 +10,12 @@ import click
 from kmend.build import derive as deriving
 from kmend.build import fixes
 from kmend.cli.output import show_json
+from kmend.cli.progress import shown
+from kmend.kernels import store
 from kmend.kit.errors import InputError
 
 _FOLDER = click.Path(path_type=Path)
+_VERSION = re.compile(r"\d+\.\d+\.\d+[-+~.\w]*")
 
 
 @click.group()
@@ -41,22 +45,22 @@ def check(folders: tuple[Path, ...], source: Path | None, as_json: bool) -> None
 
 
 @fix.command()
-@click.argument("old", type=_FOLDER)
-@click.argument("new", type=_FOLDER)
+@click.argument("old")
+@click.argument("new")
 @click.option(
     "--catalogue", type=_FOLDER, default=Path("fixes"), show_default=True, help="Folder of derive.toml entries."
 )
-@click.option(
-    "--origin", required=True, help="Where the trees come from, e.g. 'Debian linux 6.1.170-3 to 6.1.192-2'."
-)
+@click.option("--origin", default="", help="Where folders come from; versions need no explanation.")
 @click.option("--into", type=_FOLDER, default=Path("build/fixes"), show_default=True, help="Where the folders go.")
 @click.option("--json", "as_json", is_flag=True, help="Print what fits and what does not as JSON.")
-def derive(old: Path, new: Path, *, catalogue: Path, origin: str, into: Path, as_json: bool) -> None:
-    """Derive every fix of a catalogue that source tree NEW has and OLD lacks, as fix folders."""
-    for tree in (old, new):
-        if not (tree / "Kbuild").is_file():
-            raise InputError(f"{tree} is no kernel source tree.", hint="Unpack one; it holds a file Kbuild.")
-    choice = deriving.choose(catalogue, old=old, new=new, origin=origin)
+def derive(old: str, new: str, *, catalogue: Path, origin: str, into: Path, as_json: bool) -> None:
+    """Derive every fix of a catalogue that source NEW has and OLD lacks, as fix folders.
+
+    OLD and NEW are package versions (6.1.170-3; fetched when they are not here) or folders with a source tree.
+    """
+    trees = [_tree(old), _tree(new)]
+    origin = origin or f"Debian linux {old} to {new}"
+    choice = deriving.choose(catalogue, old=trees[0], new=trees[1], origin=origin)
     for one in choice.fixes:
         fixes.save(one, into / one.name)
     if as_json:
@@ -68,3 +72,18 @@ def derive(old: Path, new: Path, *, catalogue: Path, origin: str, into: Path, as
             click.echo(click.style("left out ", fg="yellow") + f"{misfit.name}: {misfit.reason}")
     if not choice.fixes:
         raise InputError(f"No fix of {catalogue} fits these two source trees.", hint="The reasons are above.")
+
+
+def _tree(name: str) -> Path:
+    """The source tree that a version or a folder names."""
+    folder = Path(name)
+    if not folder.exists() and _VERSION.fullmatch(name):
+        series = ".".join(name.split(".")[:2])
+        with shown() as progress:
+            return store.source(series, name, progress=progress)
+    if not (folder / "Kbuild").is_file():
+        raise InputError(
+            f"{folder} is no kernel source tree.",
+            hint="Name a package version (`kmend kernel list` shows them) or a folder that holds a file Kbuild.",
+        )
+    return folder

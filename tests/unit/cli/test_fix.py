@@ -66,6 +66,18 @@ def test_derive_says_why_nothing_fits(
     assert not (place / "out").exists()
 
 
+def test_derive_takes_versions_as_well(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package version stands for its source tree, and for where the fix comes from."""
+    trees = {("6.1", "6.1.170-3"): place / "old", ("6.12", "6.12.117-1~deb12u1"): place / "new"}
+    monkeypatch.setattr("kmend.kernels.store.source", lambda series, version, **_: trees[series, version])
+    words = ("--catalogue", place / "c", "--into", place / "out")
+    assert kmend(monkeypatch, "fix", "derive", "6.1.170-3", "6.12.117-1~deb12u1", *words) == 0
+    assert "derived" in capsys.readouterr().out
+    assert fixes.load(place / "out/one").origin == "Debian linux 6.1.170-3 to 6.12.117-1~deb12u1"
+
+
 def test_check_shows_a_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,9 +105,10 @@ def derive_fixes(
 
 
 def _none_fits(choice: derive.Choice, kernels: Kernels, only: str | None) -> InputError:
-    reasons = [
-        f"\n  {misfit.name}: {misfit.reason}" for misfit in choice.misfits if only in {None, misfit.name}
-    ] or ["\n  there is no such entry with a probe" if only else ""]
+    reasons = [f"\n  {misfit.name}: {misfit.reason}" for misfit in choice.misfits if only in {None, misfit.name}]
+    if only and not reasons:
+        known = ", ".join(one.name for one in (*choice.fixes, *choice.misfits))
+        return InputError(f"The catalogue has no fix {only} with a probe.", hint=f"There are: {known}.")
     return InputError(
         f"No fix of the catalogue fits {kernels.old.version} and {kernels.new.version}:{''.join(reasons)}",
         hint="Name another kernel with --kernel (`kmend kernel list`), or write a fix: docs/howto/write-a-fix.md.",

@@ -35,6 +35,7 @@ class Timeline:
         self._lock = threading.Lock()
         self._moments: list[Moment] = []
         self._doing: list[str] = []
+        self._detail = self._amount = ""
         self._bars: Bars | None = None
         self._task: TaskID | None = None
 
@@ -78,16 +79,16 @@ class Timeline:
 
     def step(self, text: str) -> None:
         """What a stage is busy with (kit.progress)."""
+        self._detail, self._amount = text, ""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, description=escape(text), amount="")
 
     def amount(self, done: float, total: float, *, unit: str = "") -> None:
         """How far that is (kit.progress)."""
+        spelled = (lambda number: decimal(int(number))) if unit == "bytes" else "{:g}".format
+        self._amount = f"{spelled(done)} of {spelled(total)}" if total else spelled(done)
         if self._bars is not None and self._task is not None:
-            have, whole = (
-                (decimal(int(done)), decimal(int(total))) if unit == "bytes" else (f"{done:g}", f"{total:g}")
-            )
-            self._bars.update(self._task, amount=f"{have} of {whole}" if total else have)
+            self._bars.update(self._task, amount=self._amount)
 
     def note(self, text: str) -> None:
         """Details of a stage are not shown (kit.progress)."""
@@ -116,7 +117,7 @@ class Timeline:
         task = self._bars.add_task(escape(doing), total=None, amount="") if self._bars is not None else None
         before = self._task
         if main:
-            self._task = task
+            self._task, self._detail, self._amount = task, "", ""
         try:
             yield
         finally:
@@ -132,6 +133,8 @@ class Timeline:
                 if self._doing and self._now() - self._said >= _STILL_EVERY:
                     self._said = self._now()
                     text = ", ".join(self._doing)
+                    detail = " ".join(filter(None, (self._detail, self._amount)))
+                    text += f" ({detail})" if detail and detail not in text else ""
                     self._console.print(f"{elapsed(self.seconds):>7}  {'...':<{_AREA}}  {text}", soft_wrap=True)
 
     def _line(self, moment: Moment) -> Text:

@@ -1,0 +1,48 @@
+"""The README's commands and links."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from kmend.cli import agent, main
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^[$#] (?:\./)?(kmend(?:-agent\.pyz)? [^#\n]*)", TEXT, re.MULTILINE)
+
+
+def parse(words: list[str]) -> None:
+    """Let click read a command line as it would, without running it."""
+    command: click.Command = agent.agent if words[0].startswith("kmend-agent") else main.kmend
+    context = click.Context(command)
+    rest = words[1:]
+    while isinstance(command, click.Group):
+        name, *rest = rest
+        found = command.get_command(context, name)
+        assert found is not None, f"no verb {name}"
+        command = found
+    command.make_context(command.name, rest)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_is_one_that_kmend_understands(line, tmp_path, monkeypatch):
+    """Verbs, options and arguments of each command in the README exist."""
+    (tmp_path / "build/livepatch").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    parse(shlex.split(line))
+
+
+def test_the_main_job_is_there_by_hand():
+    """From the kernel to the host, each verb stands in the README."""
+    verbs = {tuple(line.split()[1:3]) for line in COMMANDS if line.startswith("kmend ")}
+    assert verbs >= {("kernel", "fetch"), ("fix", "derive"), ("lab", "run"), ("release", "publish")}
+    assert len(COMMANDS) > 12
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", TEXT))
+def test_every_link_leads_somewhere(link):
+    """No link to a page that is not there."""
+    assert (ROOT / link).exists()
