@@ -38,6 +38,7 @@ FIX = Fix(
     diff=DIFF,
     origin="Debian linux 6.1.170-3 to 6.1.192-2",
     reasoning="The mark is for stream sockets only.",
+    probe="int main(void) { return 1; }",
 )
 LIVEPATCH = Livepatch(
     kernel=KERNEL,

@@ -54,7 +54,7 @@ def look(host: ContainerHost, timeline: Timeline) -> Before:
             probe=together(host.probe().values()),
             at=host.guest_ms(),
         )
-        came.append(f"inside the unprivileged container “{PROBING}” the kernel is {before.probe}")
+        came.append(f"run inside the unprivileged container “{PROBING}”, it says: {before.probe}")
     return before
 
 
@@ -78,7 +78,7 @@ def apply(
     runs.append(_said(host, ["update"], expected=0, timeline=timeline))
     with timeline.stage("probe", "Asking the probe again") as came:
         after = together(host.probe().values())
-        came.append(f"inside the unprivileged container “{PROBING}” the kernel is {after}")
+        came.append(f"run inside the unprivileged container “{PROBING}”, it says: {after}")
     runs.append(_said(host, ["check"], expected=0, timeline=timeline))
     runs.append(_status(host, module, timeline))
     with timeline.stage("host", "Watching the containers, and collecting what they saw") as came:

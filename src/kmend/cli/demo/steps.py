@@ -107,7 +107,7 @@ def derive_fixes(
 def _none_fits(choice: derive.Choice, kernels: Kernels, only: str | None) -> InputError:
     reasons = [f"\n  {misfit.name}: {misfit.reason}" for misfit in choice.misfits if only in {None, misfit.name}]
     if only and not reasons:
-        known = ", ".join(one.name for one in (*choice.fixes, *choice.misfits))
+        known = ", ".join([*(fix.name for fix in choice.fixes), *(misfit.name for misfit in choice.misfits)])
         return InputError(f"The catalogue has no fix {only} with a probe.", hint=f"There are: {known}.")
     return InputError(
         f"No fix of the catalogue fits {kernels.old.version} and {kernels.new.version}:{''.join(reasons)}",
