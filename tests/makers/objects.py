@@ -87,6 +87,7 @@ def link_kernel(folder: Path, files: Mapping[str, str]) -> RunningKernel:
         compile_c(folder, text, name=Path(name).name, out=f"running{number}.o", flags=("-g0",))
         for number, (name, text) in enumerate(files.items())
     ]
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "layout.lds").write_text(_LAYOUT)
     (folder / "outside.c").write_text(OUTSIDE)
     flags = [one for one in KERNEL_FLAGS if one not in {"-pg", "-mrecord-mcount", "-mfentry"}]
@@ -100,6 +101,7 @@ def link_kernel(folder: Path, files: Mapping[str, str]) -> RunningKernel:
 
 def link_module(folder: Path, files: Mapping[str, str], *, name: str = "small") -> RunningModule:
     """A module of some files, linked but not relocated."""
+    folder.mkdir(parents=True, exist_ok=True)
     objects = [
         compile_c(folder, text, name=file, out=f"{name}{number}.o", flags=("-g0", "-DMODULE"))
         for number, (file, text) in enumerate(files.items())

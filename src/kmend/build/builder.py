@@ -232,7 +232,24 @@ def _extract(parts: Sequence[_Part], view: KernelView) -> tuple[list[Extraction]
         )
         for number, part in enumerate(parts)
     ]
-    return extractions, [one for extraction in extractions for one in extraction.objections]
+    objections = [one for part in parts for one in _moved(part)]
+    return extractions, objections + [one for extraction in extractions for one in extraction.objections]
+
+
+def _moved(part: _Part) -> list[Objection]:
+    """An Objection for each new global name that the running kernel has already, in another file."""
+    new = (*part.difference.new_functions, *part.difference.new_data)
+    return [
+        Objection(
+            code=ObjectionCode.AMBIGUOUS_SYMBOL,
+            place=f"{part.compiled.target}: {piece.name}",
+            reason=f"The fix brings {piece.name}, but {part.running.name} has one already, in another file: "
+            "code that is not replaced would go on with the old one.",
+            advice="Change the existing one in its place instead of moving it.",
+        )
+        for piece in new
+        if not piece.is_local and part.running.find(piece.name, None) is not None
+    ]
 
 
 def _finish(

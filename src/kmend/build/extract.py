@@ -16,7 +16,7 @@ from kmend.elf.writer import OutObject, OutSection, OutSymbol
 from kmend.model.fix import Objection, ObjectionCode
 
 _DISCARDED = re.compile(r"^\.(init|exit)\.|^\.(init|exit)$")
-_CARRIED_DATA = re.compile(r"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^\.data\.\.read_mostly|^__dyndbg$")
+_CARRIED_DATA = re.compile(r"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$")
 _PLAIN_SECTION = re.compile(r"^(\.text|\.data|\.rodata|\.bss)")
 
 

@@ -16,6 +16,8 @@ from kmend.model.livepatch import ReplacedFunction
 
 _KLP_SYMBOL = re.compile(r"^\.klp\.sym\.([^.]{1,55})\.([^,]{1,511}),(\d+)$")
 _KLP_SECTION = re.compile(r"^\.klp\.rela\.([^.]{1,55})\.(.+)$")
+# Sections that the kernel acts on when a module is loaded may not wait for another module.
+_PLAIN = re.compile(r"^(\.text|\.data|\.rodata|\.bss)")
 _VERSION = struct.Struct("<Q56s")
 
 
@@ -26,7 +28,7 @@ def simulate(path: Path, functions: tuple[ReplacedFunction, ...], *, view: Kerne
     2. Every klp symbol leads to exactly one symbol of the running object.
     3. klp relocations of a module refer to no symbol of vmlinux, and to special sections only when they
        are vmlinux's own.
-    4. Every relocation lies within its section and is of a type that the loader applies.
+    4. Every relocation lies within its section, over zeros, and is of a type that the loader applies.
     5. Every replaced function is found at its position.
     6. The module says that it is a livepatch, and its vermagic and ``struct module`` are the kernel's.
 
@@ -90,6 +92,7 @@ def _relocations(elf: ElfFile) -> Iterator[str]:
         if rela.type != c.SHT_RELA:
             continue
         section = elf.sections[rela.info]
+        content = elf.content(section)
         waits = bool(rela.flags & c.SHF_RELA_LIVEPATCH)
         match = _KLP_SECTION.match(rela.name)
         if waits and match is None:
@@ -99,6 +102,9 @@ def _relocations(elf: ElfFile) -> Iterator[str]:
             yield from _relocation(
                 elf.symbols[info >> 32], section, offset, kind=info & 0xFFFFFFFF, waits=waits, owner=owner
             )
+            width = c.RELOCATION_SIZES.get(info & 0xFFFFFFFF, 0)
+            if any(content[offset : offset + width]):
+                yield f"relocation at {section.name}+{offset:#x} does not stand over zeros"
 
 
 def _relocation(
@@ -111,6 +117,8 @@ def _relocation(
         yield f"{symbol.name} is used by the wrong kind of relocation in {section.name}"
     if waits and owner != VMLINUX and symbol.name.startswith(f".klp.sym.{VMLINUX}."):
         yield f"relocations of {owner} refer to vmlinux' {symbol.name}"
+    if waits and owner != VMLINUX and not _PLAIN.match(section.name):
+        yield f"{section.name} would wait for {owner}"
 
 
 def _functions(functions: tuple[ReplacedFunction, ...], view: KernelView) -> Iterator[str]:

@@ -7,7 +7,7 @@ extable,jump_label,orc_types,paravirt_types}.h, include/linux/static_call_types.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kmend.elf.objects import ObjectCode, Piece, Reference
 from kmend.kit.errors import InputError
@@ -73,11 +73,36 @@ def entries_by_function(code: ObjectCode, sizes: Mapping[str, int]) -> dict[Piec
                 owner = entry.references[0].target
                 if isinstance(owner, Piece):
                     found.setdefault(owner, []).append(entry)
+    _begin_unwinding(code, found)
     return found
+
+
+def _begin_unwinding(code: ObjectCode, found: dict[Piece, list[Entry]]) -> None:
+    """Give every function an unwind entry for its first byte.
+
+    In a section of several functions objtool leaves one out where the neighbour before ends in the same state;
+    a function that is taken out of there must bring its own.
+    """
+    last: dict[int, Entry] = {}
+    for piece in code.pieces():
+        own = [entry for entry in found.get(piece, ()) if entry.table == ORC_IP]
+        before = last.get(piece.section.number)
+        if piece.is_function and before is not None and not any(one.references[0].delta == 0 for one in own):
+            start = before.references[0]._replace(target=piece, delta=0)
+            first = replace(before, references=(start,))
+            found.setdefault(piece, []).insert(_place_of(own, found.get(piece, [])), first)
+        if own:
+            last[piece.section.number] = own[-1]
+
+
+def _place_of(own: list[Entry], entries: list[Entry]) -> int:
+    return entries.index(own[0]) if own else len(entries)
 
 
 def _entries(code: ObjectCode, table: Piece, sizes: Mapping[str, int]) -> Iterator[Entry]:
     name = table.name
+    if not table.size:
+        return
     size = entry_size(name, sizes)
     if table.size % size:
         raise InputError(f"{code.elf.path}: {name} has {table.size} bytes, which is not a multiple of {size}.")
@@ -91,7 +116,10 @@ def _entries(code: ObjectCode, table: Piece, sizes: Mapping[str, int]) -> Iterat
         data = table.code[index * size : (index + 1) * size]
         if name == ORC_IP:
             width = sizes["orc_entry"]
-            yield Entry(name, data, tuple(own), code.tables(ORC)[0].code[index * width : (index + 1) * width])
+            stored = code.tables(ORC)
+            if len(stored) != 1 or stored[0].size < (index + 1) * width:
+                raise InputError(f"{code.elf.path}: {ORC} and {ORC_IP} do not fit together.")
+            yield Entry(name, data, tuple(own), stored[0].code[index * width : (index + 1) * width])
         elif name == ".altinstructions":
             yield _alternative(data, own)
         else:
