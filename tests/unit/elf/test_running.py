@@ -19,7 +19,10 @@ from kmend.kit.errors import InputError
 from makers.objects import compile_c, link_kernel, link_module
 
 ONE = "static noinline used int work(int x) { return consume(&x); }\nint one(int x) { return work(x); }\n"
-TWO = "static noinline used int work(int x) { return consume(&x) + 2; }\nstatic used int own; int two(void) { return own; }\n"
+TWO = """
+static noinline used int work(int x) { return consume(&x) + 2; }
+static used int own; int two(void) { return own; }
+"""
 
 
 def test_positions_count_in_the_order_of_addresses(tmp_path: Path) -> None:
