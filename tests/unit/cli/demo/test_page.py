@@ -85,6 +85,7 @@ def test_a_failed_run_does_not_look_like_a_success():
     """The headline says that something did not hold, and the list says what."""
     text = page(demo.run(boot_id_after="another").story())
     assert "not everything held" in text
+    assert "Did not hold:" in text
     assert "(did not hold)" in text
     assert "None of them was restarted" not in text
 
