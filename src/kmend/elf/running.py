@@ -25,6 +25,10 @@ Place = tuple[int, int]
 _NOT_IN_KALLSYMS = ("$", ".L", "__efistub_", "__crc_", "__kstrtab_", "__kstrtabns_")
 
 
+_NOWHERE = {c.SHN_UNDEF, c.SHN_ABS}
+"""A number that an assembler file gave a name is no place, and the kernel's own table leaves it out."""
+
+
 class Foreign(NamedTuple):
     """A place in another object: so many bytes into its symbol."""
 
@@ -73,7 +77,7 @@ class Running(ABC):
             if symbol.type == c.STT_FILE:
                 current, twice = {}, set()
                 found.setdefault(symbol.name, []).append(Block(symbol.name, current, twice))
-            elif symbol.is_local and symbol.is_defined and symbol.type != c.STT_SECTION:
+            elif symbol.is_local and symbol.section not in _NOWHERE and symbol.type != c.STT_SECTION:
                 if symbol.name in current or symbol.name in twice:
                     current.pop(symbol.name, None)
                     twice.add(symbol.name)
@@ -165,7 +169,7 @@ class RunningKernel(Running):
         visible = [
             one
             for one in self.elf.symbols
-            if one.is_defined and one.type not in {c.STT_FILE, c.STT_SECTION}
+            if one.is_defined and one.section != c.SHN_ABS and one.type not in {c.STT_FILE, c.STT_SECTION}
             if not one.name.startswith(_NOT_IN_KALLSYMS)
         ]
         for symbol in sorted(visible, key=lambda one: one.value):
