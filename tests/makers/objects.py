@@ -15,7 +15,8 @@ KERNEL_FLAGS = (
     "-std=gnu11", "-O2", "-ffreestanding", "-nostdinc", "-fno-pic", "-fno-pie", "-mcmodel=kernel", "-mno-red-zone",
     "-mno-sse", "-mno-mmx", "-m64", "-fshort-wchar", "-fno-common", "-fno-strict-aliasing", "-fno-jump-tables",
     "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-pg",
-    "-mrecord-mcount", "-mfentry", "-Wno-builtin-declaration-mismatch", "-g0",
+    "-mrecord-mcount", "-mfentry", "-falign-jumps=1", "-falign-loops=1", "-Wno-builtin-declaration-mismatch",
+    "-g0",
 )  # fmt: skip
 """As Debian's kernels have them, without what needs kernel headers."""
 SECTIONS = ("-ffunction-sections", "-fdata-sections")

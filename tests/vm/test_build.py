@@ -47,9 +47,12 @@ def built(kit: Kit, out: Path, *folders: Path) -> tuple[Livepatch, ElfFile]:
     code, said = build(kit, out, *folders)
     assert code == 0, said
     assert warnings_of(out / "livepatch.ko") == ""
-    return wire.load(Livepatch, (out / "livepatch.json").read_bytes(), what="manifest"), ElfFile(
-        out / "livepatch.ko"
-    )
+    return manifest(out), ElfFile(out / "livepatch.ko")
+
+
+def manifest(out: Path) -> Livepatch:
+    """What livepatch.json says."""
+    return wire.load(Livepatch, (out / "livepatch.json").read_bytes(), what="manifest")
 
 
 @pytest.fixture(scope="module")
