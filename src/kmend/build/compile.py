@@ -76,6 +76,8 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
     target = str(PurePosixPath(file).with_suffix(".o"))
     if not (tree.source / file).exists():
         return _objection(ObjectionCode.NOT_BUILT, file, "this kernel's source has no such file.", "")
+    if including := included_by(tree.source / file):
+        return _included(file, including)
     try:
         command = saved_command(tree, target)
     except (InputError, ProgramError) as error:
@@ -97,6 +99,23 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
         _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "the fixed file does not compile.", error.output)
     return Compiled(target=target, linked_into=_linked_into(command), original=tree.folder / target, fixed=fixed)
+
+
+def included_by(file: Path) -> tuple[str, ...]:
+    """Names of the files beside a .c file that include it: their objects hold its code, too."""
+    line = re.compile(rf'^\s*#\s*include\s+"(?:\./)?{re.escape(file.name)}"', re.MULTILINE)
+    beside = (one for one in sorted(file.parent.glob("*.[ch]")) if one != file)
+    return tuple(one.name for one in beside if line.search(one.read_text(errors="surrogateescape")))
+
+
+def _included(file: str, including: tuple[str, ...]) -> Objection:
+    return Objection(
+        code=ObjectionCode.UNSUPPORTED_FILE,
+        place=file,
+        reason=f"{file} is included by {', '.join(including)}; its code is part of other objects, which would "
+        "keep the old one.",
+        advice="There is no way yet to build a fix of such a file; fix a caller in a file of its own.",
+    )
 
 
 def _raise_if_cut_short(error: KmendError) -> None:

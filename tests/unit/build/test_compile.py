@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmend.build.compile import _linked_into, replayed
+from kmend.build.compile import _linked_into, included_by, replayed
 from kmend.kit.errors import BugError
 
 FLAGS = (
@@ -78,3 +78,14 @@ def test_what_an_object_is_linked_into() -> None:
     assert _linked_into(MODULE) == "nf_tables"
     with pytest.raises(BugError, match="names no module"):
         _linked_into(MODULE.replace("KBUILD_MODNAME", "OTHER"))
+
+
+def test_a_file_that_others_include_is_known(tmp_path: Path) -> None:
+    """Its code is in their objects as well; names that only look alike do not count."""
+    (tmp_path / "rt.c").write_text('#include "sched.h"\n')
+    (tmp_path / "build_policy.c").write_text('#include <linux/x.h>\n# include "rt.c"\n#include "./idle.c"\n')
+    (tmp_path / "idle.c").write_text("int a;\n")
+    (tmp_path / "other.c").write_text('#include "art.c"\n// #include "rt.c"\n')
+    assert included_by(tmp_path / "rt.c") == ("build_policy.c",)
+    assert included_by(tmp_path / "idle.c") == ("build_policy.c",)
+    assert included_by(tmp_path / "other.c") == ()
