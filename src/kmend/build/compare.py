@@ -133,6 +133,10 @@ class _Sides:
         old = _by_name(_variables(self.original))
         for name, right in _by_name(_variables(self.fixed)).items():
             left = old.get(name, [])
+            if all(_is_other(piece) for piece in (*left, *right)):  # compared as sections, in order
+                self.partner.update(zip(right, left, strict=False))
+                self.taken.update(left)
+                continue
             users = {id(piece): self._users(piece, self.original) for piece in left}
             users |= {id(piece): self._users(piece, self.fixed) for piece in right}
             if len(left) == len(right) == 1 and not _strangers(left[0], users[id(left[0])], users[id(right[0])]):
@@ -183,8 +187,8 @@ class _Sides:
         """Variables that may change and are there on one side only: the original's, the fixed one's."""
         paired = set(self.partner.values())
         return (
-            tuple(one for one in _variables(self.original) if one not in paired and one.is_writable),
-            tuple(one for one in _variables(self.fixed) if one not in self.partner and one.is_writable),
+            tuple(one for one in _variables(self.original) if one not in paired and _is_state(one)),
+            tuple(one for one in _variables(self.fixed) if one not in self.partner and _is_state(one)),
         )
 
     def changed_functions(self) -> tuple[Changed, ...]:
@@ -296,6 +300,10 @@ class _Sides:
                 value = (piece.code, *self._keys(piece, is_fixed=is_fixed))
                 found.setdefault(unnumbered(piece.section.name), []).append(value)
         return found
+
+
+def _is_state(piece: Piece) -> bool:
+    return piece.is_writable and not _is_other(piece)
 
 
 def _fixed_branches(piece: Piece) -> list[tuple[str, int]]:

@@ -241,6 +241,19 @@ def test_what_registers_something_is_refused(tmp_path: Path, text: str, section:
     assert is_empty(make_difference(tmp_path / "same", SOURCE + text, SOURCE + text))
 
 
+def test_numbered_names_in_registering_sections_are_no_change(tmp_path: Path) -> None:
+    """Several authors of a module: a new function in front renumbers them, and they stay as they are."""
+    info = "".join(
+        f'static const char __UNIQUE_ID_author{{{number}}}[] used in_section(".modinfo") = "author={name}";\n'
+        for number, name in enumerate("abc")
+    )
+    before, after = (info.replace("{0}", x).replace("{1}", y).replace("{2}", z) for x, y, z in ("123", "789"))
+    difference = make_difference(tmp_path, SOURCE + before, SOURCE.replace("x > 5", "x > 6") + after)
+    assert changed(difference) == {"first"}
+    assert difference.changed_sections == ()
+    assert codes(difference) == set()
+
+
 def test_init_code_is_refused(tmp_path: Path) -> None:
     """It ran long ago."""
     source = SOURCE + 'int in_section(".init.text") setup(int x) { return consume(&x) + 1; }\n'
