@@ -25,6 +25,7 @@ _VERBS = {
     "keys": "keys",
     "lab": "lab",
     "release": "release",
+    "update": "update.verb",
 }
 
 

@@ -1,0 +1,220 @@
+"""From a distribution update to fixes: what was closed in between, and the difference that closes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from kmend.build.derive import derive
+from kmend.exposure.concern import Concern, concern, differs
+from kmend.exposure.records import CveRecord
+from kmend.exposure.units import Units
+from kmend.kernels.changelog import ChangelogItem, cves_closed
+from kmend.kit.errors import InputError
+from kmend.kit.progress import Progress
+from kmend.model.fix import Fix
+from kmend.model.kernel import Kernel
+from kmend.model.update import CveState, PlannedCve, PlannedFix, UpdatePlan
+
+_LIMITED = re.compile(r"\[(?P<architectures>[a-z0-9_,/ -]+)\] ")
+_OURS = frozenset(("x86", "amd64"))
+_NAME_LIMIT = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """The two versions of a distribution's source; both are only read."""
+
+    old: Path
+    new: Path
+    old_version: str
+    new_version: str
+
+    @property
+    def series(self) -> str:
+        """E.g. ``6.1``."""
+        return ".".join(self.old_version.split(".")[:2])
+
+
+def plan_update(
+    kernel: Kernel,
+    items: Sequence[ChangelogItem],
+    *,
+    records: Mapping[str, CveRecord],
+    units: Units,
+    sources: Sources,
+    progress: Progress,
+) -> tuple[UpdatePlan, tuple[Fix, ...]]:
+    """Every CVE that the changelog items close, and the fixes derived for those that concern the kernel.
+
+    CVEs that share a file share a fix, because the difference of a file cannot be told apart by CVE without the
+    upstream commits.
+
+    Args:
+        kernel: The kernel to be fixed.
+        items: What the distribution did between the two versions.
+        records: CVE records by id; those that are missing make their CVEs unknown.
+        units: What the kernel was built from.
+        sources: The kernel's own source and the newer one.
+        progress: Told about the steps.
+    """
+    progress.step("Looking which CVEs concern this kernel")
+    subjects = {cve: item.subject for item in items for cve in item.cves}
+    concerns: dict[str, Concern] = {}
+    for cve in cves_closed(items):
+        if cve in records:
+            concerns[cve] = concern(records[cve], units, old=sources.old, new=sources.new)
+        else:
+            concerns[cve] = _without_record(subjects[cve])
+    concerns = _entangled(concerns, sources)
+    groups = grouped({cve: one.sources for cve, one in concerns.items() if one.state is CveState.FIX})
+    fixes, refusals = _derived(groups, records, sources, progress)
+    rows = [
+        _row(
+            cve,
+            concerns[cve],
+            records.get(cve),
+            subjects[cve],
+            series=sources.series,
+            fixes=fixes,
+            refusals=refusals,
+        )
+        for cve in concerns
+    ]
+    planned = [_planned(fix, concerns) for fix in fixes]
+    plan = UpdatePlan(kernel=kernel, to_version=sources.new_version, cves=tuple(rows), fixes=tuple(planned))
+    return plan, tuple(fixes)
+
+
+def _without_record(subject: str) -> Concern:
+    limited = _LIMITED.match(subject)
+    if limited and not _OURS & set(re.split(r"[,/ ]+", limited["architectures"])):
+        reason = f"The changelog limits it to {limited['architectures']}."
+        return Concern(state=CveState.NOT_BUILT, code="other-architecture", reason=reason)
+    return Concern(
+        state=CveState.UNKNOWN, code="no-record", reason="There is no CVE record of it to say which files."
+    )
+
+
+def _entangled(concerns: Mapping[str, Concern], sources: Sources) -> dict[str, Concern]:
+    """What shares a differing file with a refused CVE is refused too, or it would carry half of that one's fix."""
+    result = dict(concerns)
+    barred: dict[str, str] = {}
+    for cve, one in concerns.items():
+        if one.state is CveState.REFUSED:
+            for file in one.sources:
+                if differs(file, sources.old, sources.new):
+                    barred.setdefault(
+                        file, f"{file} also carries the fix of {cve}, which was refused ({one.code})."
+                    )
+    for cve, one in concerns.items():
+        hit = next((file for file in one.sources if file in barred), "")
+        if hit and one.state is CveState.FIX:
+            result[cve] = replace(one, state=CveState.REFUSED, code="entangled", reason=barred[hit])
+    return result
+
+
+def grouped(files: Mapping[str, Iterable[str]]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """CVEs joined where they share files: pairs of CVEs and all their files, both sorted, in the order given."""
+    leader: dict[str, str] = {}
+    for cve, paths in files.items():
+        together = {leader[path] for path in paths if path in leader}
+        leader = {path: cve if old in together else old for path, old in leader.items()}
+        leader |= dict.fromkeys(paths, cve)
+    groups: dict[str, tuple[list[str], set[str]]] = {}
+    for cve, paths in files.items():
+        members, all_paths = groups.setdefault(leader[next(iter(paths))], ([], set()))
+        members.append(cve)
+        all_paths.update(paths)
+    return tuple((tuple(members), tuple(sorted(paths))) for members, paths in groups.values())
+
+
+def _derived(
+    groups: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    records: Mapping[str, CveRecord],
+    sources: Sources,
+    progress: Progress,
+) -> tuple[list[Fix], dict[str, str]]:
+    """The fixes, and for each CVE of a group without one the reason."""
+    progress.step("Deriving the fixes")
+    fixes: list[Fix] = []
+    refusals: dict[str, str] = {}
+    for done, (cves, files) in enumerate(groups, 1):
+        progress.amount(done, len(groups), unit="fixes")
+        try:
+            fixes.append(_fix(cves, files, records, sources))
+        except InputError as error:
+            refusals |= dict.fromkeys(cves, error.message)
+    return fixes, refusals
+
+
+def _fix(cves: tuple[str, ...], files: tuple[str, ...], records: Mapping[str, CveRecord], sources: Sources) -> Fix:
+    commits = [one.commit[:12] for cve in cves if (one := records[cve].repair(sources.series))]
+    upstream = f" (stable commits: {', '.join(commits)})" if commits else ""
+    more = f" and {len(cves) - 1} more" if len(cves) > 1 else ""
+    return derive(
+        name=fix_name(cves, files),
+        cves=cves,
+        title=records[cves[0]].title + more,
+        old=sources.old,
+        new=sources.new,
+        files=files,
+        origin=f"Debian linux {sources.old_version} to {sources.new_version}{upstream}",
+        reasoning=_reasoning(cves, files),
+    )
+
+
+def _reasoning(cves: tuple[str, ...], files: tuple[str, ...]) -> str:
+    text = (
+        f"Derived: the whole difference of {', '.join(files)} between the two source versions, so it may carry "
+        "other work on these files too. No person has read it."
+    )
+    if len(cves) > 1:
+        text += f" {len(cves)} CVEs share these files and so this fix: {', '.join(cves)}."
+    return text
+
+
+def fix_name(cves: Sequence[str], files: Sequence[str]) -> str:
+    """A fix's name: its CVE, or for several the first file with how many files and CVEs there are."""
+    if len(cves) == 1:
+        return cves[0]
+    stem = str(PurePosixPath(files[0]).with_suffix("")).replace("/", "-")
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", stem)[-_NAME_LIMIT:].lstrip("._-")
+    others = f"-and-{len(files) - 1}-files" if len(files) > 1 else ""
+    return f"{stem}{others}-{len(cves)}-cves"
+
+
+def _row(
+    cve: str,
+    one: Concern,
+    record: CveRecord | None,
+    subject: str,
+    *,
+    series: str,
+    fixes: Sequence[Fix],
+    refusals: Mapping[str, str],
+) -> PlannedCve:
+    if cve in refusals:
+        one = replace(one, state=CveState.REFUSED, code="not-derivable", reason=refusals[cve])
+    repair = record.repair(series) if record else None
+    return PlannedCve(
+        cve=cve,
+        title=record.title if record else subject,
+        severity=record.severity if record else "",
+        score=record.score if record else 0.0,
+        files=record.files if record else (),
+        objects=one.objects,
+        commit=repair.commit if repair else "",
+        state=one.state,
+        code=one.code,
+        reason=one.reason,
+        fix=next((fix.name for fix in fixes if cve in fix.cves), ""),
+    )
+
+
+def _planned(fix: Fix, concerns: Mapping[str, Concern]) -> PlannedFix:
+    files = {file for cve in fix.cves for file in concerns[cve].sources}
+    objects = {name for cve in fix.cves for name in concerns[cve].objects}
+    return PlannedFix(name=fix.name, cves=fix.cves, files=tuple(sorted(files)), objects=tuple(sorted(objects)))

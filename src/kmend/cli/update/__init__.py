@@ -1,0 +1,1 @@
+"""``kmend update``: from a distribution update to livepatches."""

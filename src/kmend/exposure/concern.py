@@ -1,0 +1,134 @@
+"""Whether a kernel contains the code that a CVE record speaks of. Pure but for looking at two source trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kmend.exposure.records import CveRecord
+from kmend.exposure.units import Units
+from kmend.model.update import CveState
+
+_NO_CODE = frozenset((".rst", ".txt", ".yaml", ".dts", ".dtsi", ".json", ".sh", ".py"))
+_NO_CODE_IN = ("Documentation/", "tools/", "scripts/", "samples/", "LICENSES/", "rust/")
+# Linked into the image as data or handed to user space: they have no unit in vmlinux, and cannot be livepatched.
+_APART = ("arch/x86/entry/vdso/", "arch/x86/boot/", "arch/x86/realmode/", "arch/x86/purgatory/")
+_MACHINE = "x86"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concern:
+    """What one CVE's files are to one kernel."""
+
+    state: CveState
+    """``FIX`` when the differences of ``sources`` are what is to be built."""
+    code: str
+    reason: str
+    objects: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    """.c files that this kernel is built from and that differ between the two source trees."""
+
+
+def concern(record: CveRecord, units: Units, *, old: Path, new: Path) -> Concern:
+    """What a CVE is to the kernel built from ``old``, where ``new`` is a source tree that closes it.
+
+    "Not built" is said only when none of the code that the record names can be in the kernel; what cannot be told
+    is ``UNKNOWN``.
+    """
+    code = [file for file in record.files if not _is_no_code(file)]
+    sources = tuple(file for file in code if file in units.objects)
+    objects = tuple(sorted({name for file in sources for name in units.objects[file]}))
+    refusal = _refusal(code, units, old=old, new=new)
+    if refusal is not None:
+        return Concern(
+            state=refusal.state, code=refusal.code, reason=refusal.reason, objects=objects, sources=sources
+        )
+    if not sources:
+        return _not_there(code, old, new)
+    differing = tuple(file for file in sources if differs(file, old, new))
+    if not differing:
+        return Concern(
+            state=CveState.REFUSED,
+            code="no-difference",
+            reason=f"{_few(sources)} do not differ between the two sources: fixed before, or in another file.",
+            objects=objects,
+        )
+    return Concern(state=CveState.FIX, code="", reason="", objects=objects, sources=differing)
+
+
+def _refusal(code: list[str], units: Units, *, old: Path, new: Path) -> Concern | None:
+    """Why no fix of .c files alone can close it, or why nobody can say; None when nothing stands against it."""
+    built = [file for file in code if file in units.objects]
+    included = [file for file in code if file in units.included and differs(file, old, new)]
+    if included:
+        roots = ", ".join(units.included[included[0]])
+        return _refused("included", f"{included[0]} is compiled as a part of {roots}, if at all.")
+    apart = [file for file in code if file.startswith(_APART)]
+    if apart:
+        return _refused("apart", f"{_few(apart)} are in the kernel's image, but not code of the running kernel.")
+    assembler = [file for file in built if not file.endswith(".c") and differs(file, old, new)]
+    if assembler:
+        return _refused("assembler", f"{_few(assembler)} are written in assembler.")
+    headers = [
+        file for file in code if file.endswith(".h") and _may_be_used(file, units) and differs(file, old, new)
+    ]
+    if headers and built:
+        return _refused(
+            "needs-header", f"The fix changes {_few(headers)}; fixes with headers are not derived yet."
+        )
+    if headers:
+        return Concern(
+            state=CveState.UNKNOWN,
+            code="header-only",
+            reason=f"None of its .c files is built here, but {_few(headers)} may be used by others.",
+        )
+    return None
+
+
+def _refused(code: str, reason: str) -> Concern:
+    return Concern(state=CveState.REFUSED, code=code, reason=reason)
+
+
+def _not_there(code: list[str], old: Path, new: Path) -> Concern:
+    nowhere = [file for file in code if not (old / file).exists() and not (new / file).exists()]
+    if nowhere and len(nowhere) == len(code):
+        return Concern(
+            state=CveState.UNKNOWN,
+            code="no-such-file",
+            reason=f"Neither source has {_few(nowhere)}: the code may be elsewhere in this series.",
+        )
+    reason = f"{_few(code)} are not built in this kernel." if code else "Its files hold no kernel code."
+    return Concern(state=CveState.NOT_BUILT, code="not-built", reason=reason)
+
+
+def _is_no_code(file: str) -> bool:
+    path = PurePosixPath(file)
+    return path.suffix in _NO_CODE or file.startswith(_NO_CODE_IN) or path.name.startswith(("Kconfig", "Makefile"))
+
+
+def _may_be_used(header: str, units: Units) -> bool:
+    """Whether code of this kernel could include a header: not another machine's, nor that of an unbuilt folder."""
+    parts = PurePosixPath(header).parts
+    if parts[0] == "arch" and parts[1:2] != (_MACHINE,):
+        return False
+    if parts[0] == "include" or parts[:3] == ("arch", _MACHINE, "include"):
+        return True
+    if "include" in parts:
+        return _is_built("/".join(parts[: parts.index("include")]), units)
+    return _is_built(str(PurePosixPath(header).parent), units)
+
+
+def _is_built(folder: str, units: Units) -> bool:
+    return any(file.startswith(f"{folder}/") for file in units.objects)
+
+
+def differs(file: str, old: Path, new: Path) -> bool:
+    """Whether a file is not the same in both trees; one that only one tree has differs."""
+    before, after = old / file, new / file
+    if before.is_file() and after.is_file():
+        return before.read_bytes() != after.read_bytes()
+    return before.is_file() != after.is_file()
+
+
+def _few(files: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")  # noqa: PLR2004
