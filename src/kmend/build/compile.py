@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kmend.build.lines import keep_lines
-from kmend.build.tree import Tree, saved_command
+from kmend.build.tree import Tree, objtool_words, original, saved_command
 from kmend.elf.running import VMLINUX
 from kmend.kit.errors import BugError, InputError, KmendError, ProgramError
 from kmend.kit.files import write_atomic
@@ -93,12 +94,15 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
     write_atomic(source, text.encode(errors="surrogateescape"))
     fixed = overlay / target
     try:
-        for words in replayed(command, source=source, out=fixed, root=overlay / "lines"):
+        objtool = objtool_words(tree, command)
+        for words in replayed(command, source=source, out=fixed, root=overlay / "lines", objtool=objtool):
             run(words, cwd=tree.folder, timeout=900)
     except ProgramError as error:
         _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "the fixed file does not compile.", error.output)
-    return Compiled(target=target, linked_into=_linked_into(command), original=tree.folder / target, fixed=fixed)
+    return Compiled(
+        target=target, linked_into=_linked_into(command), original=original(tree, target, command), fixed=fixed
+    )
 
 
 def included_by(file: Path) -> tuple[str, ...]:
@@ -137,7 +141,7 @@ def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Obje
     )
 
 
-def replayed(command: str, *, source: Path, out: Path, root: Path) -> list[list[str]]:
+def replayed(command: str, *, source: Path, out: Path, root: Path, objtool: Sequence[str] = ()) -> list[list[str]]:
     """The saved command for another source file and another output, as argument lists to run in the tree.
 
     What kbuild does beside compiling and objtool (symbol versions) is left out.
@@ -147,6 +151,7 @@ def replayed(command: str, *, source: Path, out: Path, root: Path) -> list[list[
         source: The .c file to compile.
         out: Where the object goes.
         root: Leading folder of ``source`` that ``__FILE__`` must not show.
+        objtool: Objtool's command line without the file, to run where kbuild leaves it for later.
     """
     found = []
     for part in re.split(r"\s;\s|\s&&\s", command):
@@ -158,6 +163,8 @@ def replayed(command: str, *, source: Path, out: Path, root: Path) -> list[list[
             found.append(_compile_words(words, source, out, root))
         elif name == "objtool":
             found.append([*words[:-1], str(out)])
+    if len(found) == 1 and objtool:
+        found.append([*objtool, str(out)])
     if not found or "-c" not in found[0]:
         raise BugError(f"Kbuild's saved command is not understood: {command[:200]}")
     return found

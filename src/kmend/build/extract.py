@@ -15,6 +15,7 @@ from kmend.elf.tables import ORC, REPLACEMENT, Entry
 from kmend.elf.writer import OutObject, OutSection, OutSymbol
 from kmend.model.fix import Objection, ObjectionCode
 
+_NOP = b"\x90"
 _DISCARDED = re.compile(r"^\.(init|exit)\.|^\.(init|exit)$")
 _CARRIED_DATA = re.compile(r"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$")
 _PLAIN_SECTION = re.compile(r"^(\.text|\.data|\.rodata|\.bss)")
@@ -60,7 +61,7 @@ class Extraction:
             self._section_name(piece),
             flags=piece.section.flags & ~(c.SHF_MERGE | c.SHF_STRINGS),
         )
-        at = section.append(piece.code, align=max(1, piece.section.align))
+        at = section.append(_NOP * piece.padding + piece.code, align=max(1, piece.section.align)) + piece.padding
         kind = c.STT_FUNC if piece.is_function else c.STT_OBJECT
         symbol = OutSymbol(piece.name, section, at, piece.size, c.STB_LOCAL, kind)
         self._symbols[piece] = self.out.symbol(symbol)
@@ -137,7 +138,10 @@ class Extraction:
         if source is None:
             return self.out.section(name)
         return self.out.section(
-            name, flags=source.flags & ~c.SHF_INFO_LINK & ~0x80, align=source.align, entry_size=source.entry_size
+            name,
+            flags=source.flags & ~(c.SHF_INFO_LINK | c.SHF_LINK_ORDER),
+            align=source.align,
+            entry_size=source.entry_size,
         )
 
     def _section_symbol(self, section: OutSection) -> OutSymbol:

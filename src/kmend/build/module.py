@@ -102,7 +102,7 @@ def _compile_glue(
     write_atomic(source, text)
     out = work / f"{name}.o"
     command = saved_command(tree, _PATTERN)
-    for words in replayed(command, source=source, out=out, root=work / "glue"):
+    for words in replayed(command, source=source, out=out, root=work / "glue", objtool=tree.objtool):
         run(_as_module(words, name), cwd=tree.folder)
     return out
 
@@ -178,7 +178,13 @@ def with_klp_relocations(linked: ElfFile) -> bytes:
 
 def _copied(linked: ElfFile, section: Section) -> OutSection:
     copy = OutSection(
-        section.name, section.type, section.flags, section.align, section.entry_size, bytearray(), section.size
+        section.name,
+        section.type,
+        section.flags & ~c.SHF_LINK_ORDER,
+        section.align,
+        section.entry_size,
+        bytearray(),
+        section.size,
     )
     if section.type != c.SHT_NOBITS:
         copy.data += linked.content(section)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,12 @@ from kmend.model.kernel import Kit
 _RECIPE = "1"
 _FLAGS = "-ffunction-sections -fdata-sections -g0"
 _SPACE = 400_000_000
+_OBJTOOL = re.compile(r"^objtool-args-\$\((CONFIG_\w+)\)\s*\+=\s*(--\S+)$", re.MULTILINE)
+_VALUE = re.compile(r"\$\((CONFIG_\w+)\)")
 _MARK = ".kmend-ready"
 _NEEDED = ("CONFIG_X86_64", "CONFIG_LIVEPATCH", "CONFIG_UNWINDER_ORC", "CONFIG_HAVE_RELIABLE_STACKTRACE")
-# With these, objtool runs on the linked kernel, or code looks otherwise than the builder expects.
-_NOT_YET = (
-    "CONFIG_X86_KERNEL_IBT",
-    "CONFIG_LTO_CLANG",
-    "CONFIG_CFI_CLANG",
-    "CONFIG_CALL_PADDING",
-    "CONFIG_PREEMPT_RT",
-)
+# With these, code looks otherwise than the builder expects.
+_NOT_YET = ("CONFIG_LTO_CLANG", "CONFIG_CFI_CLANG", "CONFIG_FINEIBT", "CONFIG_PREEMPT_RT")
 # The distribution's generated headers that say how it named its build.
 _NAMED_BY_DISTRIBUTION = ("compile.h", "package.h", "utsrelease.h", "utsversion.h")
 
@@ -39,6 +36,8 @@ class Tree:
     folder: Path
     compiler: str
     """Name of the compiler's program, e.g. ``gcc-12``."""
+    objtool: tuple[str, ...] = ()
+    """Objtool's command line without the file, where kbuild runs it on the linked kernel and not on objects."""
 
     @property
     def source(self) -> Path:
@@ -56,7 +55,7 @@ def prepare(kit: Kit, *, progress: Progress) -> Tree:
     check_config(kit)
     compiler = checked_compiler(kit)
     folder = trees_folder() / kit.kernel.build_id
-    tree = Tree(kit=kit, folder=folder, compiler=compiler)
+    tree = Tree(kit=kit, folder=folder, compiler=compiler, objtool=late_objtool(kit))
     ready = f"{_RECIPE}\n{kit.source}\n{kit.kernel.release}\n"
     mark = folder / _MARK
     if _says(mark, ready):
@@ -91,6 +90,23 @@ def check_config(kit: Kit) -> None:
                 f"{kit.kernel.release} has {option}, which this version of kmend does not support yet.",
                 hint="`kmend kernel list --series 6.1` shows kernels that can be built for.",
             )
+
+
+def late_objtool(kit: Kit) -> tuple[str, ...]:
+    """The arguments by which objtool treats single objects of a kernel with IBT, as kbuild does it for modules.
+
+    They stand in scripts/Makefile.lib as ``objtool-args-$(CONFIG_…) += --…``.
+    """
+    config = dict(line.split("=", 1) for line in kit.config.read_text().splitlines() if line.startswith("CONFIG_"))
+    if config.get("CONFIG_X86_KERNEL_IBT") != "y":
+        return ()
+    words = ["./tools/objtool/objtool"]
+    for option, argument in _OBJTOOL.findall((kit.source / "scripts/Makefile.lib").read_text()):
+        if config.get(option) == "y":
+            words.append(_VALUE.sub(lambda match: config.get(match[1], ""), argument))
+    if "--mcount" not in words:  # the Makefile asks for the second only together with the first
+        words = [word for word in words if word != "--mnop"]
+    return (*words, "--link")
 
 
 def checked_compiler(kit: Kit) -> str:
@@ -159,3 +175,33 @@ def saved_command(tree: Tree, target: str) -> str:
         raise InputError(f"Kbuild does not build {target} by itself.")
     line = saved.read_text().splitlines()[0]
     return line.split(":=", 1)[1].strip().replace("$(pound)", "#").replace("$$", "$")
+
+
+def original(tree: Tree, target: str, command: str) -> Path:
+    """The original object as the builder compares it, with what objtool adds.
+
+    Args:
+        tree: The tree in which ``saved_command`` has compiled it.
+        target: The object's path.
+        command: What ``saved_command`` gave.
+
+    Raises:
+        ProgramError: Objtool failed.
+    """
+    plain = tree.folder / target
+    if not tree.objtool:
+        return plain
+    finished = plain.with_suffix(".objtool.o")
+    if not finished.exists():
+        with lock(tree.folder / ".kmend-lock", what="kbuild in this tree", wait=True):
+            begun = plain.with_suffix(".begun.o")
+            shutil.copyfile(plain, begun)
+            run([*objtool_words(tree, command), begun], cwd=tree.folder)
+            begun.rename(finished)
+    return finished
+
+
+def objtool_words(tree: Tree, command: str) -> list[str]:
+    """Objtool's command line without the file for what ``command`` compiles; empty when kbuild runs it."""
+    module = ["--module"] if "-DMODULE" in command.split() else []
+    return [*tree.objtool, *module] if tree.objtool else []

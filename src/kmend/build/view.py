@@ -69,7 +69,7 @@ class KernelView:
             return None
         if name not in self._modules:
             path = self.module_files[name]
-            debug = self.kit.debug_modules / path
+            debug = self.kit.debug_modules / path.with_name(path.name.split(".ko")[0] + ".ko")
             if not debug.exists():
                 raise InputError(
                     f"The kit has no debug file for module {name} ({debug}).",

@@ -23,6 +23,7 @@ SHF_EXECINSTR = 0x4
 SHF_MERGE = 0x10
 SHF_STRINGS = 0x20
 SHF_INFO_LINK = 0x40
+SHF_LINK_ORDER = 0x80
 SHF_RELA_LIVEPATCH = 0x00100000
 """Relocations that livepatch resolves (Documentation/livepatch/module-elf-format.rst)."""
 

@@ -50,6 +50,8 @@ class Piece:
     code: bytes = field(repr=False)
     """Its bytes, zero where relocations will be filled in."""
     references: list[Reference] = field(default_factory=list, repr=False)
+    padding: int = 0
+    """Bytes of no-operations before it, in which the kernel may put code at run time."""
     fixed_branches: tuple[tuple[str, int], ...] = ()
     """What it refers to in its own section in a way that is no reference: name, bytes into it."""
 
@@ -135,7 +137,11 @@ class ObjectCode:
     def file_locals(self) -> list[Symbol]:
         """Local functions and variables in symbol table order."""
         kinds = {c.STT_FUNC, c.STT_OBJECT}
-        return [symbol for symbol in self.elf.symbols if symbol.is_local and symbol.type in kinds]
+        return [
+            symbol
+            for symbol in self.elf.symbols
+            if symbol.is_local and symbol.type in kinds and not symbol.name.startswith(_PADDING)
+        ]
 
     def _cut(self) -> None:
         labels: dict[int, list[Symbol]] = {}
@@ -148,7 +154,7 @@ class ObjectCode:
         for section in self.elf.sections:
             if section.flags & c.SHF_ALLOC and not section.is_strings:
                 self._pieces[section.number] = _pieces_of(self.elf, section, labels.get(section.number, []))
-                self._starts[section.number] = [piece.offset for piece in self._pieces[section.number]]
+                self._starts[section.number] = [one.offset - one.padding for one in self._pieces[section.number]]
 
     def _check_place(self, symbol: Symbol) -> None:
         if 0 < symbol.section < len(self.elf.sections):
@@ -273,10 +279,14 @@ def _names(piece: Piece) -> tuple[str, ...]:
 def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list[Piece]:
     """Cut one section at its symbols; a section without symbols is one piece named after it."""
     places: dict[int, list[Symbol]] = {}
+    padding: dict[int, int] = {}
     for symbol in labels:
-        places.setdefault(symbol.value, []).append(symbol)
+        if section.is_text and symbol.name.startswith(_PADDING):
+            padding[symbol.value + symbol.size] = symbol.size
+        else:
+            places.setdefault(symbol.value, []).append(symbol)
     places = _outermost(places)
-    if not places or min(places) > 0:
+    if not places or min(places) > padding.get(min(places), 0):
         places[0] = []
     starts = sorted(places)
     pieces = []
@@ -295,9 +305,14 @@ def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list
                 is_function=section.is_text and first is not None,
                 aliases=tuple(symbol.name for symbol in symbols[1:]),
                 code=elf.read(section, start, size),
+                padding=padding.get(start, 0),
             )
         )
     return pieces
+
+
+# Marks the room before a function that the kernel may patch at run time (objtool --prefix).
+_PADDING = "__pfx_"
 
 
 def _outermost(places: dict[int, list[Symbol]]) -> dict[int, list[Symbol]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import mmap
 import struct
 from functools import cached_property
@@ -172,19 +173,23 @@ class ElfFile:
         return sorted(found)
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def _mapped(path: Path) -> mmap.mmap | bytes:
     try:
         with path.open("rb") as file:
+            if path.suffix == ".xz":
+                return lzma.decompress(file.read())
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
+    except lzma.LZMAError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
     except ValueError:
         raise InputError(f"{path} is empty, not an ELF file.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _headers(path: Path, data: mmap.mmap) -> tuple[int, list[Section]]:
+def _headers(path: Path, data: mmap.mmap | bytes) -> tuple[int, list[Section]]:
     if len(data) < struct.calcsize(c.HEADER) or data[: len(c.MAGIC)] != c.MAGIC:
         raise InputError(f"{path} is not a 64-bit little-endian ELF file.")
     fields = struct.unpack_from(c.HEADER, data)
@@ -202,7 +207,7 @@ def _headers(path: Path, data: mmap.mmap) -> tuple[int, list[Section]]:
     return kind, _sections(path, data, data[table : table + count * size], names_at)
 
 
-def _sections(path: Path, data: mmap.mmap, table: bytes, names_at: int) -> list[Section]:
+def _sections(path: Path, data: mmap.mmap | bytes, table: bytes, names_at: int) -> list[Section]:
     headers = list(struct.iter_unpack(c.SECTION_HEADER, table))
     for header in headers:
         if header[1] not in {0, c.SHT_NOBITS} and header[4] + header[5] > len(data):

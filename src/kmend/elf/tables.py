@@ -29,16 +29,16 @@ _ENTRIES: dict[str, str | int] = {
     ".retpoline_sites": 4,
     ".return_sites": 4,
     ".call_sites": 4,
-    ".ibt_endbr_seal": 4,
     ORC_IP: 4,
     "__mcount_loc": 8,
-    "__patchable_function_entries": 8,
 }
 
 STRUCTURES = tuple(sorted({name for name in _ENTRIES.values() if isinstance(name, str)} | {"orc_entry"}))
 """Structures whose sizes are needed; a kernel without one of them has no table of it."""
 
-NAMES = frozenset(_ENTRIES) | {ORC, REPLACEMENT}
+# Not carried: which functions nobody points to (only a whole module can tell), and where padding begins.
+_LEFT_OUT = {".ibt_endbr_seal", "__patchable_function_entries"}
+NAMES = frozenset(_ENTRIES) | {ORC, REPLACEMENT} | _LEFT_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _begin_unwinding(code: ObjectCode, found: dict[Piece, list[Entry]]) -> None:
     for piece in code.pieces():
         own = [entry for entry in found.get(piece, ()) if entry.table == ORC_IP]
         before = last.get(piece.section.number)
-        if piece.is_function and before is not None and not any(one.references[0].delta == 0 for one in own):
+        if piece.is_function and before is not None and not any(one.references[0].delta <= 0 for one in own):
             start = before.references[0]._replace(target=piece, delta=0)
             first = replace(before, references=(start,))
             found.setdefault(piece, []).insert(_place_of(own, found.get(piece, [])), first)

@@ -10,6 +10,7 @@ from kmend.elf import constants as c
 from kmend.elf.names import is_private_static, is_static_local, parent_of, unnumbered
 from kmend.elf.objects import Content, ObjectCode, Piece, Undefined
 from kmend.elf.tables import ORC_IP, entries_by_function
+from kmend.elf.writer import OutObject, OutSymbol
 from kmend.kit.errors import InputError
 from makers.objects import SIZES, compile_c
 
@@ -244,3 +245,20 @@ def test_which_statics_may_be_copied() -> None:
     assert is_static_local("seen.4")
     assert not is_static_local("seen")
     assert parent_of("foo.isra.0.cold") == "foo.isra.0"
+
+
+def test_room_before_a_function_belongs_to_it(tmp_path: Path) -> None:
+    """Padding that objtool marks with __pfx_ is no piece; what points into it points before the function."""
+    out = OutObject()
+    text = out.section(".text.f", flags=c.SHF_ALLOC | c.SHF_EXECINSTR, align=16)
+    text.append(b"\x90" * 16 + b"\xc3")
+    function = out.symbol(OutSymbol("f", text, 16, 1, c.STB_LOCAL, c.STT_FUNC))
+    out.symbol(OutSymbol("__pfx_f", text, 0, 16, c.STB_LOCAL, c.STT_FUNC))
+    out.section("sites").append(bytes(4))
+    out.section("sites").relocations.append((0, c.R_X86_64_PC32, function, -16))
+    path = tmp_path / "padded.o"
+    path.write_bytes(out.to_bytes())
+    found = ObjectCode(path)
+    assert [(one.name, one.padding) for one in found.pieces() if one.section.is_text] == [("f", 16)]
+    assert targets(found.tables("sites")[0]) == [("f", -16)]
+    assert [one.name for one in found.file_locals()] == ["f"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import subprocess
 import time
@@ -180,3 +181,14 @@ def _read(path: Path) -> None:
     with suppress(InputError):
         entries_by_function(ObjectCode(path), {"bug_entry": 12, "jump_entry": 16})
     assert time.monotonic() - begin < 2
+
+
+def test_compressed_module_is_read_like_any_other(tmp_path: Path) -> None:
+    """Modules of newer kernels come as .ko.xz; a damaged one is a clear error."""
+    plain = compile_c(tmp_path, "int f(void) { return 1; }")
+    packed = tmp_path / "small.ko.xz"
+    packed.write_bytes(lzma.compress(plain.read_bytes()))
+    assert ElfFile(packed).symbols == ElfFile(plain).symbols
+    packed.write_bytes(packed.read_bytes()[:-40])
+    with pytest.raises(InputError, match="damaged"):
+        ElfFile(packed)
