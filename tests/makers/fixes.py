@@ -1,27 +1,57 @@
-"""Fix folders made by editing files of a source tree."""
+"""Fixes for real kernels that only tests want: harmless ones and deadly ones."""
 
-import difflib
-from pathlib import Path
+from kmend.model.fix import Fix
 
-TOML = 'name = "{name}"\ncves = ["CVE-2026-1000"]\ntitle = "A test"\norigin = "test"\n'
+CMDLINE_PROBE = """\
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    char line[4096] = { 0 };
+    FILE *file = fopen("/proc/cmdline", "r");
+
+    if (!file || !fgets(line, sizeof(line), file))
+        return 2;
+    return strstr(line, "kmend-was-here") ? 0 : 1;
+}
+"""
+
+CMDLINE = """\
+--- a/fs/proc/cmdline.c
++++ b/fs/proc/cmdline.c
+@@ -6,6 +6,{lines} @@
+
+ static int cmdline_proc_show(struct seq_file *m, void *v)
+ {{
+{added}
+ \tseq_puts(m, saved_command_line);
+ \tseq_putc(m, '\\n');
+ \treturn 0;
+"""
+
+DUMMY_DIFF = """\
+--- a/drivers/net/dummy.c
++++ b/drivers/net/dummy.c
+@@ -84,6 +84,7 @@
+
+ static int dummy_change_carrier(struct net_device *dev, bool new_carrier)
+ {
++\tnetdev_info(dev, "kmend was here\\n");
+ \tif (new_carrier)
+ \t\tnetif_carrier_on(dev);
+ \telse
+"""
 
 
-def write_fix(folder: Path, diff: str) -> Path:
-    """A fix folder around a diff."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fix.toml").write_text(TOML.format(name=folder.name))
-    (folder / "fix.patch").write_text(diff)
-    return folder
+def make_fix(diff, probe=""):
+    """A fix of nothing in particular."""
+    return Fix(name="test", cves=(), title="A test", diff=diff, origin="this test", probe=probe)
 
 
-def make_fix(folder: Path, source: Path, *edits: tuple[str, str, str]) -> Path:
-    """A fix folder whose diff replaces the first occurrence of a text in each file: path, old, new."""
-    return write_fix(folder, "".join(make_diff(source, *edit) for edit in edits))
+def cmdline_diff(*added):
+    """A diff that adds lines to the function behind /proc/cmdline."""
+    return CMDLINE.format(lines=6 + len(added), added="\n".join(f"+\t{line}" for line in added))
 
 
-def make_diff(source: Path, path: str, old: str, new: str) -> str:
-    """A diff with three lines of context."""
-    before = (source / path).read_text()
-    assert old in before, f"{path} has no {old!r}"
-    lines = [text.splitlines(keepends=True) for text in (before, before.replace(old, new, 1))]
-    return "".join(difflib.unified_diff(*lines, f"a/{path}", f"b/{path}"))
+GOOD_DIFF = cmdline_diff('seq_puts(m, "kmend-was-here ");')
+"""Shows ``kmend-was-here`` in /proc/cmdline, which CMDLINE_PROBE takes for the fix."""

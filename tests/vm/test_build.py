@@ -17,7 +17,7 @@ from kmend.model import wire
 from kmend.model.fix import ObjectionCode
 from kmend.model.kernel import Kit
 from kmend.model.livepatch import Livepatch
-from makers.fixes import make_diff, make_fix, write_fix
+from makers.folders import make_diff, make_fix, write_fix
 from makers.kallsyms import kernel_symbols
 from makers.objects import warnings_of
 

@@ -1,0 +1,27 @@
+"""Fix folders made by editing files of a source tree."""
+
+import difflib
+from pathlib import Path
+
+TOML = 'name = "{name}"\ncves = ["CVE-2026-1000"]\ntitle = "A test"\norigin = "test"\n'
+
+
+def write_fix(folder: Path, diff: str) -> Path:
+    """A fix folder around a diff."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fix.toml").write_text(TOML.format(name=folder.name))
+    (folder / "fix.patch").write_text(diff)
+    return folder
+
+
+def make_fix(folder: Path, source: Path, *edits: tuple[str, str, str]) -> Path:
+    """A fix folder whose diff replaces the first occurrence of a text in each file: path, old, new."""
+    return write_fix(folder, "".join(make_diff(source, *edit) for edit in edits))
+
+
+def make_diff(source: Path, path: str, old: str, new: str) -> str:
+    """A diff with three lines of context."""
+    before = (source / path).read_text()
+    assert old in before, f"{path} has no {old!r}"
+    lines = [text.splitlines(keepends=True) for text in (before, before.replace(old, new, 1))]
+    return "".join(difflib.unified_diff(*lines, f"a/{path}", f"b/{path}"))
