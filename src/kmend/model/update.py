@@ -63,3 +63,95 @@ class UpdatePlan:
     to_version: str
     cves: tuple[PlannedCve, ...]
     fixes: tuple[PlannedFix, ...]
+
+
+class Outcome(StrEnum):
+    """What became of a fix or a CVE."""
+
+    PROVEN = "proven"
+    """Built, and everything held in the VM."""
+    BUILT = "built"
+    """Built; no VM was asked for."""
+    NOT_BUILT = "not-built"
+    """This kernel does not contain the code."""
+    REFUSED = "refused"
+    """It cannot be livepatched as it is; code and reason say why."""
+    FAILED = "failed"
+    """It went wrong: in the VM, or an error of kmend or this machine."""
+    UNKNOWN = "unknown"
+    """It could not be told whether this kernel is concerned."""
+    PENDING = "pending"
+    """Its turn did not come yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixResult:
+    """What became of one fix, as in results/NAME.json."""
+
+    name: str
+    build_id: str
+    """Of the kernel that it was built for."""
+    sha256: str
+    """Of the fix's diff."""
+    outcome: Outcome
+    code: str
+    """Code of the first Objection, ``lab`` when it did not hold in the VM, ``error`` or ``crash``; else empty."""
+    reason: str
+    advice: str
+    functions: int
+    """How many functions its livepatch replaces."""
+    build_seconds: float
+    lab_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A fix that holds alone but not together with the others."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """The one livepatch of everything that held alone, as in together.json."""
+
+    fixes: tuple[str, ...]
+    """What it contains; empty when there is none."""
+    asked: tuple[str, ...]
+    """Hashes of the diffs of all fixes that were to be in it."""
+    left_out: tuple[LeftOut, ...]
+    outcome: Outcome
+    reason: str
+    functions: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CveOutcome:
+    """One row of the report."""
+
+    cve: str
+    title: str
+    severity: str
+    score: float
+    objects: tuple[str, ...]
+    fix: str
+    outcome: Outcome
+    code: str
+    reason: str
+    together: bool
+    """Whether the livepatch of all fixes closes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReport:
+    """report.json: every CVE of the plan and what became of it."""
+
+    kernel: Kernel
+    to_version: str
+    lab: str
+    """``quick`` or ``none``."""
+    cves: tuple[CveOutcome, ...]
+    results: tuple[FixResult, ...]
+    together: Together | None

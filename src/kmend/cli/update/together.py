@@ -1,0 +1,132 @@
+"""One livepatch of everything that held alone; what does not go together is found by halving."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+
+from kmend.build import fixes as fix_folders
+from kmend.cli.update.work import Shop, diff_hash
+from kmend.kit.errors import InputError, KmendError, MachineError, ProgramError
+from kmend.kit.files import write_atomic
+from kmend.kit.progress import Progress
+from kmend.model import wire
+from kmend.model.fix import Fix, Objection
+from kmend.model.livepatch import Livepatch
+from kmend.model.update import LeftOut, Outcome, Together
+
+log = logging.getLogger(__name__)
+
+FILE = "together.json"
+FOLDER = "together"
+
+Trial = Callable[[Sequence[Fix]], str]
+"""Tries fixes together; what it returns is why it did not work, or nothing."""
+
+
+def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Together:
+    """Build, and prove, one livepatch of as many of the fixes as go together; it is left in ``together/``.
+
+    Raises:
+        MachineError: This machine lacks something.
+    """
+    asked = tuple(sorted(diff_hash(fix) for fix in fixes))
+    known = _known(shop, asked)
+    if known is not None:
+        return known
+    begin = time.monotonic()
+    held: list[Livepatch] = []
+    failed: dict[tuple[str, ...], str] = {}
+
+    def trial(chosen: Sequence[Fix]) -> str:
+        names = tuple(fix.name for fix in chosen)
+        if names not in failed:
+            progress.step(f"Building one livepatch of {len(chosen)} fixes")
+            made = _try(chosen, shop)
+            if isinstance(made, Livepatch):
+                held.append(made)
+                return ""
+            progress.note(f"{len(chosen)} fixes do not go together: {made[:160]}".splitlines()[0])
+            failed[names] = made
+        return failed[names]
+
+    shutil.rmtree(shop.out / FOLDER, ignore_errors=True)
+    # What was accepted is always what held last, so that is what lies in the folder.
+    accepted, left_out = largest(tuple(fixes), trial)
+    shutil.rmtree(shop.out / f"{FOLDER}.trial", ignore_errors=True)
+    outcome = (Outcome.PROVEN if shop.proves else Outcome.BUILT) if accepted else Outcome.FAILED
+    result = Together(
+        fixes=tuple(fix.name for fix in accepted),
+        asked=asked,
+        left_out=left_out,
+        outcome=outcome,
+        reason="" if accepted else "No two fixes held together.",
+        functions=len(held[-1].functions) if accepted else 0,
+        seconds=round(time.monotonic() - begin, 1),
+    )
+    write_atomic(shop.out / FILE, wire.dump(result))
+    return result
+
+
+def _known(shop: Shop, asked: tuple[str, ...]) -> Together | None:
+    path = shop.out / FILE
+    if not path.is_file() or not (shop.out / FOLDER / "livepatch.json").is_file():
+        return None
+    try:
+        known = wire.load(Together, path.read_bytes(), what=str(path))
+    except InputError:
+        return None
+    enough = known.outcome is Outcome.PROVEN or (shop.proves is None and known.outcome is Outcome.BUILT)
+    return known if known.asked == asked and enough else None
+
+
+def largest(fixes: Sequence[Fix], trial: Trial) -> tuple[tuple[Fix, ...], tuple[LeftOut, ...]]:
+    """As many fixes as go together, and why not the others: about 2 log n trials for each that does not fit."""
+    left_out: list[LeftOut] = []
+
+    def add(base: tuple[Fix, ...], more: tuple[Fix, ...]) -> tuple[Fix, ...]:
+        why = trial((*base, *more))
+        if not why:
+            return (*base, *more)
+        if len(more) == 1:
+            left_out.append(LeftOut(name=more[0].name, reason=why))
+            return base
+        middle = len(more) // 2
+        return add(add(base, more[:middle]), more[middle:])
+
+    accepted = add((), tuple(fixes)) if fixes else ()
+    return accepted, tuple(left_out)
+
+
+def _try(fixes: Sequence[Fix], shop: Shop) -> Livepatch | str:
+    """The livepatch, in its folder; or why there is none, and the folder is as before."""
+    folder = shop.out / f"{FOLDER}.trial"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        made = shop.builds(fixes, folder)
+        if not isinstance(made, Livepatch):
+            return _objection(made, fixes)
+        if shop.proves is not None:
+            report = shop.proves(folder)
+            if not report.passed:
+                return f"lab: {report.failure}"
+    except ProgramError as error:
+        return error.message
+    except MachineError:
+        raise
+    except KmendError as error:
+        return error.message
+    except Exception as error:  # what kmend stumbles over is left out and named
+        log.exception("Fixes together")
+        return f"{type(error).__name__}: {error}"
+    shutil.rmtree(shop.out / FOLDER, ignore_errors=True)
+    folder.rename(shop.out / FOLDER)
+    return made
+
+
+def _objection(objections: Sequence[Objection], fixes: Sequence[Fix]) -> str:
+    first = objections[0]
+    names = [fix.name for fix in fixes for file in fix_folders.files(fix) if first.place.startswith(file[:-2])]
+    return f"{names[0] if names else ''} [{first.code}] {first.place}: {first.reason}".strip()

@@ -1,0 +1,226 @@
+"""Builds and proves the fixes of a plan one by one; a second start goes on where the first one ended."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kmend.build.builder import build
+from kmend.build.plan import plan
+from kmend.kit.errors import InputError, KmendError, MachineError, ProgramError
+from kmend.kit.files import write_atomic
+from kmend.kit.progress import Progress, Silent
+from kmend.lab.lab import run_lab
+from kmend.model import wire
+from kmend.model.fix import Fix, Objection
+from kmend.model.kernel import Kit
+from kmend.model.lab import LabReport, Profile
+from kmend.model.livepatch import Livepatch
+from kmend.model.update import FixResult, Outcome
+
+log = logging.getLogger(__name__)
+
+Builds = Callable[[Sequence[Fix], Path], Livepatch | tuple[Objection, ...]]
+Proves = Callable[[Path], LabReport]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shop:
+    """What the work is done with: the real builder and lab, or stand-ins in tests."""
+
+    build_id: str
+    builds: Builds
+    proves: Proves | None
+    """None when no VM is asked for."""
+    out: Path
+    """Folder of the plan: ``results``, ``built`` and ``together`` come here."""
+
+
+def real_shop(kit: Kit, out: Path, *, lab: bool, number: int) -> Shop:
+    """Builder and lab for one kernel."""
+
+    def builds(fixes: Sequence[Fix], folder: Path) -> Livepatch | tuple[Objection, ...]:
+        return build(plan(fixes, kit.kernel, number=number), kit, out=folder, progress=Silent())
+
+    def proves(folder: Path) -> LabReport:
+        return run_lab(kit, folder, profile=Profile.QUICK, progress=Silent())
+
+    return Shop(build_id=kit.kernel.build_id, builds=builds, proves=proves if lab else None, out=out)
+
+
+def diff_hash(fix: Fix) -> str:
+    """What tells two versions of a fix apart."""
+    return hashlib.sha256(fix.diff.encode()).hexdigest()
+
+
+def work_off(
+    fixes: Sequence[Fix],
+    shop: Shop,
+    *,
+    jobs: int = 1,
+    limit: int | None = None,
+    again: bool = False,
+    progress: Progress,
+) -> tuple[FixResult, ...]:
+    """Build and prove fixes; each result is on the disk before the next fix begins.
+
+    Args:
+        fixes: All that the plan holds.
+        shop: What to work with.
+        jobs: How many at once.
+        limit: At most so many that have no result yet.
+        again: Also those that failed before; errors of kmend or the machine are always tried again.
+        progress: Told about each result.
+
+    Returns:
+        The results of all fixes that have one, in the order of ``fixes``.
+
+    Raises:
+        MachineError: This machine lacks something, so that every other fix would fail too.
+    """
+    known = {fix.name: read_result(shop, fix) for fix in fixes}
+    todo = [fix for fix in fixes if _is_open(known[fix.name], shop, again=again)][:limit]
+    done = len(fixes) - len([fix for fix in fixes if _is_open(known[fix.name], shop, again=again)])
+    progress.step(f"Building{' and proving' if shop.proves else ''} {len(todo)} of {len(fixes)} fixes")
+    for count, result in enumerate(_results(todo, known, shop, jobs), done + 1):
+        known[result.name] = result
+        progress.note(f"{result.outcome:<8} {result.name}  {_short(result)}".rstrip())
+        progress.amount(count, len(fixes), unit="fixes")
+    return tuple(result for result in known.values() if result is not None)
+
+
+def _short(result: FixResult) -> str:
+    seconds = result.build_seconds + result.lab_seconds
+    why = f"[{result.code}] {result.reason[:100].strip()}" if result.code else f"{result.functions} functions"
+    return f"{seconds:.0f} s  {why}"
+
+
+def _results(
+    todo: Sequence[Fix], known: dict[str, FixResult | None], shop: Shop, jobs: int
+) -> Iterator[FixResult]:
+    if jobs <= 1:
+        for fix in todo:
+            yield one(fix, shop, before=known[fix.name])
+        return
+    stop = threading.Event()
+
+    def unless_stopped(fix: Fix) -> FixResult | None:
+        return None if stop.is_set() else one(fix, shop, before=known[fix.name])
+
+    # What is under way when somebody asks to stop is finished and kept; nothing new begins.
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(unless_stopped, fix) for fix in todo]):
+                result = future.result()
+                if result is not None:
+                    yield result
+        finally:
+            stop.set()
+
+
+def read_result(shop: Shop, fix: Fix) -> FixResult | None:
+    """The result of an earlier run, if it is of this very fix and kernel."""
+    path = shop.out / "results" / f"{fix.name}.json"
+    if not path.is_file():
+        return None
+    try:
+        result = wire.load(FixResult, path.read_bytes(), what=str(path))
+    except InputError:
+        return None
+    same = result.build_id == shop.build_id and result.sha256 == diff_hash(fix) and result.name == fix.name
+    return result if same else None
+
+
+def _is_open(result: FixResult | None, shop: Shop, *, again: bool) -> bool:
+    if result is None or result.code in {"error", "crash"}:
+        return True
+    if result.outcome is Outcome.BUILT and shop.proves is not None:
+        return True
+    return again and result.outcome is Outcome.FAILED
+
+
+def one(fix: Fix, shop: Shop, *, before: FixResult | None) -> FixResult:
+    """Build one fix and prove it; the result is written to ``results/NAME.json``.
+
+    Raises:
+        MachineError: This machine lacks something (a program that failed is a result instead).
+    """
+    begin = time.monotonic()
+    blank = FixResult(
+        name=fix.name,
+        build_id=shop.build_id,
+        sha256=diff_hash(fix),
+        outcome=Outcome.FAILED,
+        code="error",
+        reason="",
+        advice="",
+        functions=0,
+        build_seconds=0.0,
+        lab_seconds=0.0,
+    )
+    try:
+        result = _tried(fix, shop, blank=blank, before=before)
+    except ProgramError as error:
+        result = replace(blank, reason=error.message, advice=error.hint)
+    except MachineError:
+        raise
+    except KmendError as error:
+        result = replace(blank, reason=error.message, advice=error.hint)
+    except Exception as error:  # one fix that kmend stumbles over must not end a night's work
+        log.exception("Fix %s", fix.name)
+        result = replace(blank, code="crash", reason=f"{type(error).__name__}: {error}")
+    if not result.build_seconds:
+        result = replace(result, build_seconds=round(time.monotonic() - begin, 1))
+    write_atomic(shop.out / "results" / f"{fix.name}.json", wire.dump(result))
+    return result
+
+
+def _tried(fix: Fix, shop: Shop, *, blank: FixResult, before: FixResult | None) -> FixResult:
+    folder = shop.out / "built" / fix.name
+    if before is not None and before.outcome is Outcome.BUILT and (folder / "livepatch.json").is_file():
+        built = before
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        begin = time.monotonic()
+        made = shop.builds((fix,), folder)
+        built = replace(_of_build(made, blank), build_seconds=round(time.monotonic() - begin, 1))
+    if built.outcome is not Outcome.BUILT or shop.proves is None:
+        return built
+    report = shop.proves(folder)
+    if report.passed:
+        return replace(built, outcome=Outcome.PROVEN, lab_seconds=round(report.seconds, 1))
+    return replace(
+        built,
+        outcome=Outcome.FAILED,
+        code="lab",
+        reason=report.failure,
+        advice=f"{folder / 'labreport.json'} has the console.",
+        lab_seconds=round(report.seconds, 1),
+    )
+
+
+def _of_build(made: Livepatch | tuple[Objection, ...], blank: FixResult) -> FixResult:
+    if isinstance(made, Livepatch):
+        return replace(blank, outcome=Outcome.BUILT, code="", functions=len(made.functions))
+    first = made[0]
+    more = f" (and {len(made) - 1} more objections)" if len(made) > 1 else ""
+    evidence = f": {line}" if (line := _telling(first.evidence)) else ""
+    return replace(
+        blank,
+        outcome=Outcome.REFUSED,
+        code=str(first.code),
+        reason=f"{first.place}: {first.reason}{evidence}{more}",
+        advice=first.advice,
+    )
+
+
+def _telling(evidence: Sequence[str]) -> str:
+    """The compiler's first error, without the place of a scratch file."""
+    return next((line.split("error:", 1)[1].strip() for line in evidence if "error:" in line), "")
