@@ -17,7 +17,7 @@ from kmend.build.compile import Compiled, compile_all
 from kmend.build.extract import Extraction
 from kmend.build.layout import changed_types
 from kmend.build.module import NewFunction
-from kmend.build.resolve import Resolver
+from kmend.build.resolve import Resolver, block_of, moved, not_built
 from kmend.build.tree import Tree, prepare
 from kmend.build.verify import Proof, prove
 from kmend.build.view import KernelView
@@ -146,30 +146,13 @@ def _parts(compiled: Sequence[Compiled], view: KernelView) -> tuple[list[_Part],
 def _part(compiled: Compiled, view: KernelView) -> _Part | Objection:
     running = view.running(compiled.linked_into)
     if running is None:
-        return _not_built(compiled, f"this kernel has no module {compiled.linked_into}")
+        return not_built(compiled.target, f"this kernel has no module {compiled.linked_into}")
     original = ObjectCode(compiled.original)
     difference = compare(original, ObjectCode(compiled.fixed), view.sizes)
-    blocks = running.blocks_like(original)
-    block = blocks[0] if len(blocks) == 1 else None
-    if not blocks and (original.functions or original.data):
-        return _not_built(compiled, f"{running.name} holds no code of this file")
-    if len(blocks) > 1 and original.file_locals():
-        return Objection(
-            code=ObjectionCode.AMBIGUOUS_SYMBOL,
-            place=compiled.target,
-            reason=f"{running.name} holds {len(blocks)} files named {original.file_name()} that look alike.",
-            advice="kmend cannot tell which of them is meant; fix a caller in another file instead.",
-        )
+    block = block_of(original, running, place=compiled.target)
+    if isinstance(block, Objection):
+        return block
     return _Part(compiled=compiled, difference=difference, running=running, block=block)
-
-
-def _not_built(compiled: Compiled, why: str) -> Objection:
-    return Objection(
-        code=ObjectionCode.NOT_BUILT,
-        place=compiled.target,
-        reason=f"{compiled.target} is not part of this kernel: {why}.",
-        advice="This kernel is not affected through this file. Leave it out of the fix.",
-    )
 
 
 def _prove(parts: Sequence[_Part]) -> tuple[dict[Piece, ReplacedFunction], list[Objection]]:
@@ -232,24 +215,10 @@ def _extract(parts: Sequence[_Part], view: KernelView) -> tuple[list[Extraction]
         )
         for number, part in enumerate(parts)
     ]
-    objections = [one for part in parts for one in _moved(part)]
-    return extractions, objections + [one for extraction in extractions for one in extraction.objections]
-
-
-def _moved(part: _Part) -> list[Objection]:
-    """An Objection for each new global name that the running kernel has already, in another file."""
-    new = (*part.difference.new_functions, *part.difference.new_data)
-    return [
-        Objection(
-            code=ObjectionCode.AMBIGUOUS_SYMBOL,
-            place=f"{part.compiled.target}: {piece.name}",
-            reason=f"The fix brings {piece.name}, but {part.running.name} has one already, in another file: "
-            "code that is not replaced would go on with the old one.",
-            advice="Change the existing one in its place instead of moving it.",
-        )
-        for piece in new
-        if not piece.is_local and part.running.find(piece.name, None) is not None
+    objections = [
+        one for part in parts for one in moved(part.difference, part.running, place=part.compiled.target)
     ]
+    return extractions, objections + [one for extraction in extractions for one in extraction.objections]
 
 
 def _finish(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from kmend.build.compare import Changed, Difference
-from kmend.elf.objects import Piece
+from kmend.elf.objects import Piece, Undefined
 from kmend.model.fix import Objection, ObjectionCode
 
+_CALLS = "__mcount_loc"
+_FIRST_CALL = (1, 5)  # where its distance stands: at the very start, or after endbr64
 _INIT = re.compile(r"^\.(init|exit)\.")
 
 
@@ -100,8 +102,22 @@ def _function(difference: Difference, change: Changed, place: str) -> list[Objec
 def is_traceable(difference: Difference, change: Changed) -> bool:
     """Whether ftrace can redirect the running function and follow into the new one.
 
-    The start of each is in __mcount_loc (Documentation/trace/ftrace.rst).
+    The start of each is in __mcount_loc (Documentation/trace/ftrace.rst). Not every compiler writes that table;
+    where the object has none at all, because the kernel's build adds it later, the call itself counts.
     """
-    old = difference.original_entries.get(change.original, ())
-    new = difference.entries.get(change.fixed, ())
-    return all(any(entry.table == "__mcount_loc" for entry in entries) for entries in (old, new))
+    sides = (
+        (difference.original, change.original, difference.original_entries),
+        (difference.fixed, change.fixed, difference.entries),
+    )
+    return all(
+        any(entry.table == _CALLS for entry in entries.get(piece, ()))
+        or (code.elf.section(_CALLS) is None and _begins_with_fentry(piece))
+        for code, piece, entries in sides
+    )
+
+
+def _begins_with_fentry(piece: Piece) -> bool:
+    return any(
+        isinstance(one.target, Undefined) and one.target.name == "__fentry__" and one.offset in _FIRST_CALL
+        for one in piece.references[:1]
+    )

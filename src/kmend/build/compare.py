@@ -12,7 +12,7 @@ from kmend.elf.objects import Content, ObjectCode, Piece, Reference, Undefined
 from kmend.elf.tables import NAMES, Entry, entries_by_function
 
 # Sections that say nothing about what a function does.
-_SILENT = re.compile(r"^\.(discard|comment|note|debug|rela|llvm_addrsig)")
+_SILENT = re.compile(r"^\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from kmend.kit.run import run
 # An ordinary object of every kernel with livepatch; its command is the pattern for the glue's.
 _PATTERN = "kernel/livepatch/shadow.o"
 _OWN_NAME = re.compile(r"-D(KBUILD_(MODFILE|BASENAME|MODNAME)|__KBUILD_MODNAME)=")
-_NEW = re.compile(r"^\.kmend\.\d+\.(.+)$")
+_NEW = re.compile(r"^\.kmend\.[^.]+\.(.+)$")
 _KLP = re.compile(r"^\.klp\.rela\.([^/]+)/(\.klp\.sym\.([^.]+)\.([^,]+),(\d+))$")
 _VERSION_NAME = 56  # bytes of modversion_info.name (include/linux/module.h)
 _NOT_COPIED = {".symtab", ".strtab", ".shstrtab", ".comment", ".note.GNU-stack"}

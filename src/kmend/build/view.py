@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,9 @@ from kmend.elf.running import VMLINUX, Running, RunningKernel, RunningModule
 from kmend.elf.tables import STRUCTURES
 from kmend.kit.errors import InputError
 from kmend.model.kernel import Kit
+
+# CRC, name, owner, kind of export, and (since Linux 5.4) namespace, which may be empty.
+_EXPORT = re.compile(r"0x([0-9a-f]{1,8})\t([^\t]+)\t([^\t]+)(?:\t[^\t]*(?:\t([^\t]*))?)?")
 
 
 class Export(NamedTuple):
@@ -44,12 +48,7 @@ class KernelView:
     @cached_property
     def exports(self) -> Mapping[str, Export]:
         """Exported symbols by name."""
-        found = {}
-        for line in self.kit.symvers.read_text().splitlines():
-            crc, name, owner, *rest = line.split("\t")
-            namespace = rest[1] if len(rest) > 1 else ""
-            found[name] = Export(int(crc, 16), module_name(owner), namespace)
-        return found
+        return read_symvers(self.kit.symvers)
 
     @cached_property
     def module_files(self) -> Mapping[str, Path]:
@@ -82,6 +81,21 @@ class KernelView:
         """Any module of the kernel, to compare what all modules must have in common."""
         path = min(self.module_files.values())
         return ElfFile(self.kit.modules / path)
+
+
+def read_symvers(path: Path) -> dict[str, Export]:
+    """Exported symbols by name, from a Module.symvers (Documentation/kbuild/modules.rst).
+
+    Raises:
+        InputError: A line is of another form; the error names it.
+    """
+    found = {}
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        match = _EXPORT.fullmatch(line)
+        if match is None:
+            raise InputError(f"{path}, line {number} is no line of a Module.symvers: {line[:80]!r}.")
+        found[match[2]] = Export(int(match[1], 16), module_name(match[3]), match[4] or "")
+    return found
 
 
 def module_name(path: str) -> str:

@@ -47,7 +47,7 @@ def build(release: str, number: int, out: Path, as_json: bool, folders: tuple[Pa
     if isinstance(result, Livepatch):
         _show_built(result, out, seconds=time.monotonic() - begin, as_json=as_json)
         return 0
-    _show_objections(result, as_json=as_json)
+    show_objections(result, as_json=as_json)
     return _REFUSED
 
 
@@ -64,7 +64,8 @@ def _show_built(livepatch: Livepatch, out: Path, *, seconds: float, as_json: boo
     click.echo(f"  left in   {out / MODULE_FILE} and {MANIFEST_FILE}")
 
 
-def _show_objections(objections: Sequence[Objection], *, as_json: bool) -> None:
+def show_objections(objections: Sequence[Objection], *, as_json: bool) -> None:
+    """Print objections: to standard error for people, to standard output as JSON."""
     if as_json:
         show_json({"objections": list(objections)})
         return

@@ -24,6 +24,7 @@ _VERBS = {
     "kernel": "kernel",
     "keys": "keys",
     "lab": "lab",
+    "object-diff": "object_diff",
     "release": "release",
     "update": "update.verb",
 }
@@ -39,7 +40,7 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         module = importlib.import_module(f"kmend.cli.{_VERBS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
 

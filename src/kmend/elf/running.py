@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
@@ -54,18 +54,20 @@ class Block(NamedTuple):
     ambiguous: AbstractSet[str]
 
 
-class Running(ABC):
-    """What the kernel or a module looks like once it is linked."""
+class RunningSymbols(ABC):
+    """The symbols of the linked kernel or of a module."""
 
     name: str
     """``vmlinux``, or the module's name as the kernel writes it."""
 
-    def __init__(self, elf: ElfFile) -> None:
-        self.elf = elf
+    @property
+    @abstractmethod
+    def symbols(self) -> Sequence[Symbol]:
+        """All of them, in file order."""
 
     @cached_property
     def _globals(self) -> dict[str, Symbol]:
-        return {one.name: one for one in self.elf.symbols if not one.is_local and one.is_defined}
+        return {one.name: one for one in self.symbols if not one.is_local and one.is_defined}
 
     @cached_property
     def _blocks(self) -> dict[str, list[Block]]:
@@ -73,7 +75,7 @@ class Running(ABC):
         found: dict[str, list[Block]] = {}
         current: dict[str, Symbol] = {}
         twice: set[str] = set()
-        for symbol in self.elf.symbols:
+        for symbol in self.symbols:
             if symbol.type == c.STT_FILE:
                 current, twice = {}, set()
                 found.setdefault(symbol.name, []).append(Block(symbol.name, current, twice))
@@ -129,6 +131,18 @@ class Running(ABC):
     def place(self, symbol: Symbol) -> Place:
         """Where a symbol lies."""
 
+
+class Running(RunningSymbols):
+    """What the kernel or a module looks like once it is linked: symbols and code."""
+
+    def __init__(self, elf: ElfFile) -> None:
+        self.elf = elf
+
+    @property
+    def symbols(self) -> Sequence[Symbol]:
+        """See RunningSymbols."""
+        return self.elf.symbols
+
     @abstractmethod
     def code(self, symbol: Symbol) -> bytes:
         """A function's bytes, as many as the symbol says."""
@@ -145,6 +159,23 @@ class Running(ABC):
     @abstractmethod
     def bytes_at(self, place: Place, size: int) -> bytes:
         """Memory as it was linked."""
+
+
+def kernel_order(symbols: Iterable[Symbol]) -> dict[str, list[Place]]:
+    """Where vmlinux' symbols of each name lie, as its kallsyms has them.
+
+    It is sorted by address; a symbol table that is already sorted keeps its order.
+    """
+    found: dict[str, list[Place]] = {}
+    visible = [
+        one
+        for one in symbols
+        if one.is_defined and one.section != c.SHN_ABS and one.type not in {c.STT_FILE, c.STT_SECTION}
+        if not one.name.startswith(_NOT_IN_KALLSYMS)
+    ]
+    for symbol in sorted(visible, key=lambda one: one.value):
+        found.setdefault(symbol.name, []).append((0, symbol.value))
+    return found
 
 
 class RunningKernel(Running):
@@ -164,17 +195,7 @@ class RunningKernel(Running):
 
     @cached_property
     def _by_name(self) -> dict[str, list[Place]]:
-        """Kallsyms sorts by address; a symbol table that is already sorted keeps its order."""
-        found: dict[str, list[Place]] = {}
-        visible = [
-            one
-            for one in self.elf.symbols
-            if one.is_defined and one.section != c.SHN_ABS and one.type not in {c.STT_FILE, c.STT_SECTION}
-            if not one.name.startswith(_NOT_IN_KALLSYMS)
-        ]
-        for symbol in sorted(visible, key=lambda one: one.value):
-            found.setdefault(symbol.name, []).append((0, symbol.value))
-        return found
+        return kernel_order(self.symbols)
 
     def in_kallsyms(self, name: str) -> Sequence[Place]:
         """See Running."""
