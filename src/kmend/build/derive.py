@@ -57,13 +57,13 @@ def derive(
     missing = set(functions or ())
     diffs = []
     for path in files:
-        before, after = _lines(old, path), _lines(new, path)
+        before, after = source_lines(old, path), source_lines(new, path)
         wanted = after
         if functions is not None:
             here = missing & {function.name for function in extents.scan(after)}
             missing -= here
             wanted = _taken_over(path, before, after, tuple(name for name in functions if name in here))
-        diffs.append(_diff(old, path, before, wanted))
+        diffs.append(file_diff(old, path, before, wanted))
     if missing:
         raise InputError(
             f"{', '.join(sorted(missing))} is not defined in {', '.join(files)} of the newer source.",
@@ -82,7 +82,12 @@ def derive(
     )
 
 
-def _lines(tree: Path, path: str) -> list[str]:
+def source_lines(tree: Path, path: str) -> list[str]:
+    """The lines of a file of a source tree, with their newlines.
+
+    Raises:
+        InputError: There is no such file, or it is not UTF-8 text.
+    """
     place = tree / path
     if not place.is_file():
         raise InputError(f"There is no {path} in {tree}.", hint="The file was renamed or moved, or is newer.")
@@ -155,7 +160,7 @@ def _has_directive(lines: Sequence[str]) -> bool:
     return any(line.startswith("#") for line in lines)
 
 
-def _diff(tree: Path, path: str, old: list[str], wanted: list[str]) -> str:
+def file_diff(tree: Path, path: str, old: list[str], wanted: list[str]) -> str:
     """GNU diff's unified diff, proven to lead from the one to the other; nothing when they are equal."""
     if old == wanted:
         return ""
@@ -301,7 +306,7 @@ def _unfit(entry: Entry, old: Path, new: Path) -> str:
 def _bodies(entry: Entry, tree: Path) -> str:
     parts = []
     for path in entry.files:
-        lines = _lines(tree, path)
+        lines = source_lines(tree, path)
         parts += [
             "".join(lines[one.start : one.end]) for one in extents.scan(lines) if one.name in entry.functions
         ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from kmend.build.derive import derive
+from kmend.build.upstream import Clone, taken_over
 from kmend.exposure.concern import Concern, concern, differs
 from kmend.exposure.records import CveRecord
 from kmend.exposure.units import Units
@@ -17,6 +19,8 @@ from kmend.kit.progress import Progress
 from kmend.model.fix import Fix
 from kmend.model.kernel import Kernel
 from kmend.model.update import CveState, PlannedCve, PlannedFix, UpdatePlan
+
+log = logging.getLogger(__name__)
 
 _LIMITED = re.compile(r"\[(?P<architectures>[a-z0-9_,/ -]+)\] ")
 _OURS = frozenset(("x86", "amd64"))
@@ -45,12 +49,13 @@ def plan_update(
     records: Mapping[str, CveRecord],
     units: Units,
     sources: Sources,
+    clone: Clone | None = None,
     progress: Progress,
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     """Every CVE that the changelog items close, and the fixes derived for those that concern the kernel.
 
-    CVEs that share a file share a fix, because the difference of a file cannot be told apart by CVE without the
-    upstream commits.
+    CVEs that share a file share a fix where there are no upstream commits, because the difference of a file cannot
+    be told apart by CVE.
 
     Args:
         kernel: The kernel to be fixed.
@@ -58,6 +63,7 @@ def plan_update(
         records: CVE records by id; those that are missing make their CVEs unknown.
         units: What the kernel was built from.
         sources: The kernel's own source and the newer one.
+        clone: With the stable series' commits; a CVE whose commit merges gets a fix of its own.
         progress: Told about the steps.
     """
     progress.step("Looking which CVEs concern this kernel")
@@ -65,12 +71,16 @@ def plan_update(
     concerns: dict[str, Concern] = {}
     for cve in cves_closed(items):
         if cve in records:
-            concerns[cve] = concern(records[cve], units, old=sources.old, new=sources.new)
+            record = _as_committed(records[cve], sources, clone)
+            concerns[cve] = concern(record, units, old=sources.old, new=sources.new)
         else:
             concerns[cve] = _without_record(subjects[cve])
-    concerns = _entangled(concerns, sources)
-    groups = grouped({cve: one.sources for cve, one in concerns.items() if one.state is CveState.FIX})
+    exact = _from_commits(concerns, records, sources, clone, progress)
+    concerns = _entangled(concerns, sources, exact)
+    rest = {cve: one for cve, one in concerns.items() if one.state is CveState.FIX and cve not in exact}
+    groups = grouped({cve: one.sources for cve, one in rest.items()})
     fixes, refusals = _derived(groups, records, sources, progress)
+    fixes = [*exact.values(), *fixes]
     rows = [
         _row(
             cve,
@@ -88,6 +98,45 @@ def plan_update(
     return plan, tuple(fixes)
 
 
+def _as_committed(record: CveRecord, sources: Sources, clone: Clone | None) -> CveRecord:
+    """The record with the files of this series' own commit; a record names those of all series."""
+    repair = record.repair(sources.series)
+    if clone is None or repair is None or not clone.has(repair.commit):
+        return record
+    return replace(record, files=clone.files(repair.commit))
+
+
+def _from_commits(
+    concerns: Mapping[str, Concern],
+    records: Mapping[str, CveRecord],
+    sources: Sources,
+    clone: Clone | None,
+    progress: Progress,
+) -> dict[str, Fix]:
+    """A fix for each CVE whose commit is in the clone and merges; the others go the way of the difference."""
+    found: dict[str, Fix] = {}
+    if clone is None:
+        return found
+    progress.step("Merging the upstream commits")
+    for done, (cve, one) in enumerate(concerns.items(), 1):
+        progress.amount(done, len(concerns), unit="CVEs")
+        repair = records[cve].repair(sources.series) if cve in records else None
+        if one.state is CveState.FIX and repair is not None and clone.has(repair.commit):
+            try:
+                found[cve] = taken_over(
+                    repair.commit,
+                    one.sources,
+                    clone=clone,
+                    tree=sources.old,
+                    name=cve,
+                    cve=cve,
+                    title=records[cve].title,
+                )
+            except InputError as error:
+                log.info("%s: %s", cve, error.message)
+    return found
+
+
 def _without_record(subject: str) -> Concern:
     limited = _LIMITED.match(subject)
     if limited and not _OURS & set(re.split(r"[,/ ]+", limited["architectures"])):
@@ -98,7 +147,7 @@ def _without_record(subject: str) -> Concern:
     )
 
 
-def _entangled(concerns: Mapping[str, Concern], sources: Sources) -> dict[str, Concern]:
+def _entangled(concerns: Mapping[str, Concern], sources: Sources, exact: Collection[str]) -> dict[str, Concern]:
     """What shares a differing file with a refused CVE is refused too, or it would carry half of that one's fix."""
     result = dict(concerns)
     barred: dict[str, str] = {}
@@ -111,7 +160,7 @@ def _entangled(concerns: Mapping[str, Concern], sources: Sources) -> dict[str, C
                     )
     for cve, one in concerns.items():
         hit = next((file for file in one.sources if file in barred), "")
-        if hit and one.state is CveState.FIX:
+        if hit and one.state is CveState.FIX and cve not in exact:
             result[cve] = replace(one, state=CveState.REFUSED, code="entangled", reason=barred[hit])
     return result
 

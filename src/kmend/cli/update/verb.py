@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from kmend.build import fixes as fix_folders
+from kmend.build import upstream
 from kmend.build.update import Sources, plan_update
 from kmend.cli.output import show_json
 from kmend.cli.progress import shown
@@ -51,17 +52,20 @@ def update() -> None:
     type=_PATH,
     help="The kernel CNA's records: a clone, or an archive (.tar.zst, .zip).",
 )
+@click.option("--git", "clone", type=_PATH, help="Clone of the stable kernel: take the very commits that merge.")
 @click.option(
     "--out", type=_PATH, default=Path("build/update"), show_default=True, help="Folder for plan and fixes."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(release: str, version: str, records: Path | None, out: Path, as_json: bool) -> None:
+def plan(
+    release: str, version: str, *, records: Path | None, clone: Path | None, out: Path, as_json: bool
+) -> None:
     """Say for every CVE that VERSION closes whether the kernel has the code, and derive fixes.
 
     Writes OUT/fixes/NAME/ (fix folders) and OUT/plan.json.
     """
     with shown() as progress:
-        made, fixes = _plan(release, version, records, progress)
+        made, fixes = _plan(release, version, records=records, clone=clone, progress=progress)
     for fix in fixes:
         fix_folders.save(fix, out / FIXES / fix.name)
     write_atomic(out / PLAN, wire.dump(made))
@@ -173,7 +177,7 @@ def _show_report(report: UpdateReport, out: Path) -> None:
 
 
 def _plan(
-    release: str, version: str, records: Path | None, progress: Progress
+    release: str, version: str, *, records: Path | None, clone: Path | None, progress: Progress
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     kit = store.load(release)
     old = kit.kernel.version
@@ -188,6 +192,7 @@ def _plan(
         records=known,
         units=units(kit, progress=progress),
         sources=Sources(old=kit.source, new=new, old_version=old, new_version=version),
+        clone=upstream.check(clone) if clone else None,
         progress=progress,
     )
 
