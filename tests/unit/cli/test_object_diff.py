@@ -235,7 +235,7 @@ def test_linked_back_it_does_what_the_fix_does(place: Place) -> None:
     )  # fmt: skip
     words = [COMPILER, "-no-pie", "-pg", "-mfentry", "-w", "-o", "program", "main.c", "old.o", place.out]
     subprocess.run(words, cwd=place.folder, check=True)
-    assert subprocess.run([place.folder / "program"], check=False).returncode == 0
+    assert subprocess.run([place.folder / "program"], cwd=place.folder, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
