@@ -171,7 +171,7 @@ class Extraction:
         The linker must not merge them again: references may point beside a literal (``digits[value - 1]``).
         """
         source = self._code.elf.section(content.section)
-        section = self.out.section(content.section, flags=c.SHF_ALLOC, align=source.align if source else 1)
+        section = self.out.section(content.section, flags=c.SHF_ALLOC, align=max(1, source.align) if source else 1)
         align = section.align
         known = section.data.find(content.data)
         while known > 0 and known % align:

@@ -39,6 +39,7 @@ DESCRIPTION = ".kmend.description"
 
 _LARGEST = 256 << 20
 _LARGEST_ZEROS = 64 << 20
+_LARGEST_ALIGN = 2 << 20
 _PADDING = "__pfx_"
 _PLACE = re.compile(r"^\+0x([0-9a-f]+) ")
 _SOURCE_LINE = re.compile(r"^(\S.*:[1-9]\d*)(?: \(discriminator \d+\))?$")
@@ -168,6 +169,9 @@ def _object(path: Path) -> ObjectCode:
         raise InputError(f"{path} is larger than any object of a kernel ({size} bytes, {zeros} bytes of zeros).")
     if content > size:
         raise InputError(f"{path} is damaged: its sections overlap ({content} bytes in a file of {size}).")
+    odd = next((one for one in elf.sections if one.align > _LARGEST_ALIGN or one.align & (one.align - 1)), None)
+    if odd is not None:
+        raise InputError(f"{path} is damaged: section {odd.name} asks for an alignment of {odd.align} bytes.")
     return ObjectCode(path)
 
 

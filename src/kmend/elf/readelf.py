@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from kmend.elf import constants as c
+from kmend.elf.objects import ObjectCode
 from kmend.elf.reader import Symbol
-from kmend.elf.running import VMLINUX, Place, RunningSymbols, kernel_order
+from kmend.elf.running import VMLINUX, Block, Place, RunningSymbols, kernel_order
 from kmend.kit.errors import InputError
 
 _LARGEST = 128 << 20
@@ -63,6 +65,22 @@ class ListedSymbols(RunningSymbols):
     def symbols(self) -> Sequence[Symbol]:
         """See RunningSymbols."""
         return self._symbols
+
+    def blocks_like(self, part: ObjectCode) -> list[Block]:
+        """See RunningSymbols. A module as it is shipped has no FILE symbols: then its unique names are one block.
+
+        The object's own compiled form says that a name is there; if it is unique, it is the one that is meant.
+        """
+        if self.name == VMLINUX or any(one.type == c.STT_FILE for one in self._symbols):
+            return super().blocks_like(part)
+        names = [
+            one.name for one in self._symbols if one.is_local and one.is_defined and one.type != c.STT_SECTION
+        ]
+        counts = Counter(names)
+        unique = {one.name: one for one in self._symbols if one.is_local and counts[one.name] == 1}
+        twice = {name for name, count in counts.items() if count > 1}
+        wanted = {one.name for one in part.file_locals() if one.type == c.STT_FUNC}
+        return [Block("", unique, twice)] if wanted <= counts.keys() else []
 
     @cached_property
     def _sections(self) -> Mapping[int, str]:

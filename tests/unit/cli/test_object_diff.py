@@ -115,6 +115,21 @@ def test_positions_in_the_running_object(place: Place, *, module: bool) -> None:
     assert {"name": "inner", "object": owner, "position": 2} in place.report["klp_symbols"]
 
 
+def test_a_module_without_names_of_files(place: Place) -> None:
+    """Modules are shipped stripped; a static function is found all the same if its name is unique."""
+    machine = link_module(place.folder / "running", {"other.c": "int other;\n", "file.c": SOURCE})
+    shipped = place.folder / "small.ko"
+    subprocess.run(["strip", "--strip-debug", "-o", shipped, machine.elf.path], check=True)
+    place.symbols_of(shipped)
+    assert place.run(linked_into="small") == 0
+    assert {"name": "inner", "object": "small", "position": 0} in place.report["klp_symbols"]
+    machine = link_module(place.folder / "running", {"other.c": TWIN, "file.c": SOURCE})
+    subprocess.run(["strip", "--strip-debug", "-o", shipped, machine.elf.path], check=True)
+    place.symbols_of(shipped)
+    assert place.run(linked_into="small") == 2
+    assert [one["code"] for one in place.report["objections"]] == [ObjectionCode.UNRESOLVED_SYMBOL]
+
+
 def test_exports_stay_ordinary_symbols(place: Place) -> None:
     """What Module.symvers lists of vmlinux needs no klp symbol; a broken line of it is named."""
     machine = link_kernel(place.folder / "running", {"file.c": SOURCE})
