@@ -9,9 +9,13 @@ COMMIT = "b1b0b9efe641afa5c2d4ba2ec77aed7b6f4bc398"
 BODY = "int {name}(int a)\n{{\n\treturn a{fixed};\n}}\n"
 
 
-def record(cve: str, *files: str, severity: str = "", score: float = 0.0) -> dict:
+def record(cve: str, *files: str, severity: str = "", score: float = 0.0, text: str = "") -> dict:
     """One record in the CNA's form."""
-    cna = {"title": f"fix {cve}", "affected": [{"programFiles": list(files)}] * 2}
+    cna = {
+        "title": f"fix {cve}",
+        "descriptions": [{"lang": "en", "value": text}],
+        "affected": [{"programFiles": list(files)}] * 2,
+    }
     if severity:
         cna["metrics"] = [{"cvssV3_1": {"baseSeverity": severity.upper(), "baseScore": score}, "scenarios": []}]
     return {

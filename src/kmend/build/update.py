@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import PurePosixPath
 
 from kmend.build.derive import derive
+from kmend.build.narrow import narrowed
+from kmend.build.sources import Sources
 from kmend.build.upstream import Clone, taken_over
 from kmend.exposure.concern import Concern, concern, differs
 from kmend.exposure.records import CveRecord
@@ -27,21 +29,6 @@ _OURS = frozenset(("x86", "amd64"))
 _NAME_LIMIT = 80
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """The two versions of a distribution's source; both are only read."""
-
-    old: Path
-    new: Path
-    old_version: str
-    new_version: str
-
-    @property
-    def series(self) -> str:
-        """E.g. ``6.1``."""
-        return ".".join(self.old_version.split(".")[:2])
-
-
 def plan_update(
     kernel: Kernel,
     items: Sequence[ChangelogItem],
@@ -50,6 +37,7 @@ def plan_update(
     units: Units,
     sources: Sources,
     clone: Clone | None = None,
+    narrow: bool = False,
     progress: Progress,
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     """Every CVE that the changelog items close, and the fixes derived for those that concern the kernel.
@@ -64,6 +52,7 @@ def plan_update(
         units: What the kernel was built from.
         sources: The kernel's own source and the newer one.
         clone: With the stable series' commits; a CVE whose commit merges gets a fix of its own.
+        narrow: Where there is no commit, take only the functions that a CVE's record names, if it names any.
         progress: Told about the steps.
     """
     progress.step("Looking which CVEs concern this kernel")
@@ -77,6 +66,10 @@ def plan_update(
             concerns[cve] = _without_record(subjects[cve])
     exact = _from_commits(concerns, records, sources, clone, progress)
     concerns = _entangled(concerns, sources, exact)
+    if narrow:
+        proposals = _proposals(concerns, records, sources, exact)
+        exact |= proposals
+        concerns |= {cve: _narrowed(concerns[cve], fix) for cve, fix in proposals.items()}
     rest = {cve: one for cve, one in concerns.items() if one.state is CveState.FIX and cve not in exact}
     groups = grouped({cve: one.sources for cve, one in rest.items()})
     fixes, refusals = _derived(groups, records, sources, progress)
@@ -135,6 +128,18 @@ def _from_commits(
             except InputError as error:
                 log.info("%s: %s", cve, error.message)
     return found
+
+
+def _proposals(
+    concerns: Mapping[str, Concern], records: Mapping[str, CveRecord], sources: Sources, exact: Collection[str]
+) -> dict[str, Fix]:
+    open_ones = [cve for cve, one in concerns.items() if one.state is CveState.FIX and cve not in exact]
+    found = {cve: narrowed(records[cve], concerns[cve].sources, sources) for cve in open_ones}
+    return {cve: fix for cve, fix in found.items() if fix is not None}
+
+
+def _narrowed(one: Concern, fix: Fix) -> Concern:
+    return replace(one, code="narrowed", reason=fix.reasoning)
 
 
 def _without_record(subject: str) -> Concern:

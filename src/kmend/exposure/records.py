@@ -45,6 +45,8 @@ class CveRecord:
     cve: str
     title: str
     """Subject of the upstream commit, most times."""
+    text: str
+    """The description in English: most times the upstream commit's message."""
     files: tuple[str, ...]
     """``programFiles``: paths in the kernel's source, as they are called upstream."""
     severity: str
@@ -100,6 +102,7 @@ def parse(content: bytes, *, cve: str, dyad: bytes = b"") -> CveRecord:
         return CveRecord(
             cve=cve,
             title=_line(cna["title"]),
+            text=_text(cna.get("descriptions", [])),
             files=_files(cna["affected"]),
             severity=severity,
             score=score,
@@ -121,6 +124,10 @@ def _line(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("its title is no text")
     return " ".join(value.split())
+
+
+def _text(descriptions: Any) -> str:
+    return "\n".join(str(one["value"]) for one in descriptions if str(one.get("lang", "")).startswith("en"))
 
 
 def _files(affected: Any) -> tuple[str, ...]:

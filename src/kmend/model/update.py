@@ -39,7 +39,7 @@ class PlannedCve:
     """Upstream stable commit that closed it in this series; empty when not known."""
     state: CveState
     code: str
-    """Short word for the reason; empty for ``fix``."""
+    """Short word for the reason; for ``fix`` empty, or ``narrowed`` when the fix may lack a part of the commit."""
     reason: str
     fix: str
     """Name of the fix that closes it; empty when there is none."""

@@ -3,7 +3,8 @@
 import pytest
 
 from kmend.build import fixes as fix_folders
-from kmend.build.update import Sources, fix_name, grouped, plan_update
+from kmend.build.sources import Sources
+from kmend.build.update import fix_name, grouped, plan_update
 from kmend.exposure import records
 from kmend.kernels.changelog import ChangelogItem
 from kmend.kit.progress import Silent

@@ -7,7 +7,8 @@ import pytest
 
 from kmend.build import fixes as fix_folders
 from kmend.build import upstream
-from kmend.build.update import Sources, plan_update
+from kmend.build.sources import Sources
+from kmend.build.update import plan_update
 from kmend.exposure import records
 from kmend.kernels.changelog import ChangelogItem
 from kmend.kit.errors import InputError

@@ -52,9 +52,10 @@ def report(plan: UpdatePlan, results: Sequence[FixResult], *, together: Together
 def _row(cve: PlannedCve, results: Mapping[str, FixResult], inside: frozenset[str]) -> CveOutcome:
     result = results.get(cve.fix) if cve.fix else None
     if result is not None:
-        outcome, code, reason = result.outcome, result.code, result.reason
+        # What the plan says of a fix ("narrowed") stays beside a livepatch that was built of it.
+        outcome, code, reason = result.outcome, result.code or cve.code, result.reason or cve.reason
     elif cve.state is CveState.FIX:
-        outcome, code, reason = Outcome.PENDING, "", ""
+        outcome, code, reason = Outcome.PENDING, cve.code, cve.reason
     else:
         outcome, code, reason = _OF_STATE[cve.state], cve.code, cve.reason
     return CveOutcome(

@@ -9,7 +9,8 @@ import click
 
 from kmend.build import fixes as fix_folders
 from kmend.build import upstream
-from kmend.build.update import Sources, plan_update
+from kmend.build.sources import Sources
+from kmend.build.update import plan_update
 from kmend.cli.output import show_json
 from kmend.cli.progress import shown
 from kmend.cli.update.report import WORDS, counts, page
@@ -54,18 +55,28 @@ def update() -> None:
 )
 @click.option("--git", "clone", type=_PATH, help="Clone of the stable kernel: take the very commits that merge.")
 @click.option(
+    "--narrow", is_flag=True, help="Take only functions that a CVE's record names: proposals that may lack a part."
+)
+@click.option(
     "--out", type=_PATH, default=Path("build/update"), show_default=True, help="Folder for plan and fixes."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(
-    release: str, version: str, *, records: Path | None, clone: Path | None, out: Path, as_json: bool
+    release: str,
+    version: str,
+    *,
+    records: Path | None,
+    clone: Path | None,
+    narrow: bool,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """Say for every CVE that VERSION closes whether the kernel has the code, and derive fixes.
 
     Writes OUT/fixes/NAME/ (fix folders) and OUT/plan.json.
     """
     with shown() as progress:
-        made, fixes = _plan(release, version, records=records, clone=clone, progress=progress)
+        made, fixes = _plan(release, version, records=records, clone=clone, narrow=narrow, progress=progress)
     for fix in fixes:
         fix_folders.save(fix, out / FIXES / fix.name)
     write_atomic(out / PLAN, wire.dump(made))
@@ -177,7 +188,13 @@ def _show_report(report: UpdateReport, out: Path) -> None:
 
 
 def _plan(
-    release: str, version: str, *, records: Path | None, clone: Path | None, progress: Progress
+    release: str,
+    version: str,
+    *,
+    records: Path | None,
+    clone: Path | None,
+    narrow: bool,
+    progress: Progress,
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     kit = store.load(release)
     old = kit.kernel.version
@@ -193,6 +210,7 @@ def _plan(
         units=units(kit, progress=progress),
         sources=Sources(old=kit.source, new=new, old_version=old, new_version=version),
         clone=upstream.check(clone) if clone else None,
+        narrow=narrow,
         progress=progress,
     )
 
