@@ -76,7 +76,7 @@ def _unsupported(file: str) -> Objection | None:
 def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
     target = str(PurePosixPath(file).with_suffix(".o"))
     if not (tree.source / file).exists():
-        return _objection(ObjectionCode.NOT_BUILT, file, "this kernel's source has no such file.", "")
+        return _objection(ObjectionCode.NOT_BUILT, file, "This kernel's source has no such file.", "")
     if including := included_by(tree.source / file):
         return _included(file, including)
     try:
@@ -86,7 +86,7 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
         return _objection(
             ObjectionCode.NOT_BUILT,
             file,
-            "this kernel's configuration does not build it by itself.",
+            "This kernel's configuration does not build it by itself.",
             error.message,
         )
     text = keep_lines(tree.source / file, overlay / file)
@@ -99,7 +99,7 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
             run(words, cwd=tree.folder, timeout=900)
     except ProgramError as error:
         _raise_if_cut_short(error)
-        return _objection(ObjectionCode.COMPILE_FAILED, file, "the fixed file does not compile.", error.output)
+        return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
     return Compiled(
         target=target, linked_into=_linked_into(command), original=original(tree, target, command), fixed=fixed
     )
@@ -137,7 +137,7 @@ def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Obje
         "may be newer.",
     }[code]
     return Objection(
-        code=code, place=file, reason=f"{file}: {reason}", advice=advice, evidence=tuple(output.splitlines()[-20:])
+        code=code, place=file, reason=reason, advice=advice, evidence=tuple(output.splitlines()[-20:])
     )
 
 
