@@ -186,7 +186,7 @@ def _exported(running: ListedSymbols, difference: Difference) -> frozenset[str]:
 def _judge(job: _Job, sizes: Mapping[str, int]) -> Result:
     """The report and, when nothing stands in the way, the object."""
     difference = job.difference
-    objections = list(objections_to(difference, place=job.place))
+    objections = [*objections_to(difference, place=job.place), *_regrouped(job)]
     if not (difference.changed or difference.new_functions or objections):
         return Result(Report(name=job.name, object=job.running.name), b"")
     objections += _unsupported(job)
@@ -214,6 +214,31 @@ def _unsupported(job: _Job) -> Iterator[Objection]:
         )  # fmt: skip
     elif not files or files[0].endswith((".S", ".s")):
         yield _file(job, "does not name a C file that it stems from (assembler?)", "Fix the C code that calls it.")
+
+
+def _regrouped(job: _Job) -> Iterator[Objection]:
+    """An Objection when sections are grouped in another way than before (SHT_GROUP, System V ABI)."""
+    before, after = (_groups(side.elf) for side in (job.difference.original, job.difference.fixed))
+    if before != after:
+        names = ", ".join(sorted({name for name, _ in before ^ after})[:5])
+        yield Objection(
+            code=ObjectionCode.UNSUPPORTED_SECTION,
+            place=f"{job.place}: {names}",
+            reason=f"The section groups of {names} change; the linker keeps one of each.",
+            advice="Leave out what makes the compiler group sections (inline functions of C++ kind, COMDAT).",
+        )
+
+
+def _groups(elf: ElfFile) -> frozenset[tuple[str, frozenset[str]]]:
+    """Each group's signature with the names of its sections."""
+    found = set()
+    for group in elf.sections:
+        if group.type == c.SHT_GROUP:
+            content = elf.content(group)[: group.size // 4 * 4]
+            members = [number for (number,) in struct.iter_unpack("<I", content)][1:]
+            names = frozenset(elf.sections[one].name for one in members)
+            found.add((elf.symbols[group.info].name, names))
+    return frozenset(found)
 
 
 def _file(job: _Job, what: str, advice: str) -> Objection:

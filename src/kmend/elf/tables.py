@@ -105,7 +105,10 @@ def _entries(code: ObjectCode, table: Piece, sizes: Mapping[str, int]) -> Iterat
         return
     size = entry_size(name, sizes)
     if table.size % size:
-        raise InputError(f"{code.elf.path}: {name} has {table.size} bytes, which is not a multiple of {size}.")
+        raise InputError(
+            f"{code.elf.path}: {name} has {table.size} bytes, which is not a multiple of {size}.",
+            hint="The sizes of entries differ between kernels. `kmend object-diff` takes them with --struct-size.",
+        )
     grouped: dict[int, list[Reference]] = {}
     for reference in table.references:
         grouped.setdefault(reference.offset // size, []).append(reference)

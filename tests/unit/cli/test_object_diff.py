@@ -167,6 +167,8 @@ def test_new_functions_and_statics(place: Place) -> None:
     ("fixed", "code"),
     [
         (SOURCE.replace("counter = 7", "counter = 8"), ObjectionCode.CHANGED_DATA),
+        (SOURCE + '__asm__(".section .text.g,\\"axG\\",@progbits,signature,comdat; nop; .previous");',
+         ObjectionCode.UNSUPPORTED_SECTION),
         (SOURCE + 'in_section(".initcall6.init") used static void *entry = second;\n',
          ObjectionCode.UNSUPPORTED_SECTION),
     ],
