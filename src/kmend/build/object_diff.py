@@ -40,7 +40,7 @@ DESCRIPTION = ".kmend.description"
 _LARGEST = 256 << 20
 _LARGEST_ZEROS = 64 << 20
 _LARGEST_ALIGN = 2 << 20
-_PADDING = "__pfx_"
+_NOP = b"\x90"
 _PLACE = re.compile(r"^\+0x([0-9a-f]+) ")
 _SOURCE_LINE = re.compile(r"^(\S.*:[1-9]\d*)(?: \(discriminator \d+\))?$")
 _LINES_WAIT = 5.0
@@ -201,10 +201,10 @@ def _judge(job: _Job, sizes: Mapping[str, int]) -> Result:
 def _unsupported(job: _Job) -> Iterator[Objection]:
     """Objections to objects that the extraction does not handle."""
     code = job.difference.original
-    if any(one.name.startswith(_PADDING) for side in (code, job.difference.fixed) for one in side.elf.symbols):
+    if any(_has_unmarked_padding(side) for side in (code, job.difference.fixed)):
         yield _file(
-            job, f"has functions with padding in front ({_PADDING}… symbols), which would be lost",
-            "This version cannot build for kernels with call padding (CONFIG_CALL_PADDING).",
+            job, "has functions with room in front that no __pfx_ symbol marks, and that would be lost",
+            "Let objtool treat both objects first, as the kernel's build does (`objtool --prefix=16`).",
         )  # fmt: skip
     files = [one.name for one in code.elf.symbols if one.type == c.STT_FILE and one.name]
     if len(set(files)) > 1:
@@ -214,6 +214,15 @@ def _unsupported(job: _Job) -> Iterator[Objection]:
         )  # fmt: skip
     elif not files or files[0].endswith((".S", ".s")):
         yield _file(job, "does not name a C file that it stems from (assembler?)", "Fix the C code that calls it.")
+
+
+def _has_unmarked_padding(code: ObjectCode) -> bool:
+    """Whether functions were compiled with -fpatchable-function-entry and no symbols say how much is in front."""
+    mixed = {one.section.number for one in code.pieces() if one.is_function}
+    return any(
+        one.is_anonymous and one.size and one.section.number in mixed and not one.code.strip(_NOP)
+        for one in code.pieces()
+    )
 
 
 def _regrouped(job: _Job) -> Iterator[Objection]:

@@ -181,10 +181,9 @@ def test_objections_end_with_code_2(place: Place, fixed: str, code: ObjectionCod
     assert code in {one["code"] for one in place.report["objections"]}
 
 
-def test_padded_functions_and_unions_are_refused(place: Place) -> None:
-    """Padding in front of functions would be lost; an object of several sources has no single block."""
-    padding = '__asm__(".pushsection .text.second; .set __pfx_second, second; .popsection");\n'
-    place.objects(SOURCE + padding, FIXED + padding)
+def test_unmarked_padding_and_several_sources_are_refused(place: Place) -> None:
+    """Room in front of functions would be lost; an object of several sources has no single block."""
+    place.objects(SOURCE, FIXED, flags=(*SECTIONS, "-fpatchable-function-entry=16,16"))
     assert place.run() == 2
     assert [one["code"] for one in place.report["objections"]] == ["unsupported-file"]
     place.objects(SOURCE, FIXED)
