@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kmend.model import wire
 from kmend.model.kernel import Kernel
-from kmend.model.lab import LabReport, ProbeResult, Profile
+from kmend.model.lab import LabReport, LabStep, ProbeResult, Profile
 from kmend.model.livepatch import FixRecord, Livepatch, ReplacedFunction
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -43,7 +43,9 @@ def make_livepatch(number: int = 1, *, kernel: Kernel = KERNEL, module: bytes | 
     )
 
 
-def make_report(livepatch: Livepatch, *, passed: bool = True, sha256: str = "") -> LabReport:
+def make_report(
+    livepatch: Livepatch, *, passed: bool = True, sha256: str = "", steps: tuple[LabStep, ...] = ()
+) -> LabReport:
     """A lab report about a livepatch."""
     return LabReport(
         kernel=livepatch.kernel,
@@ -61,7 +63,7 @@ def make_report(livepatch: Livepatch, *, passed: bool = True, sha256: str = "") 
         boot_id_before="b" * 36,
         boot_id_after="b" * 36,
         containers=(),
-        steps=(),
+        steps=steps,
         kernel_log_findings=(),
         console_tail=(),
         started=NOW,

@@ -7,8 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from kmend.kernels.compiler import installed
 from kmend.kernels.places import trees_folder
-from kmend.kit.errors import InputError, MachineError, ProgramError
+from kmend.kit.errors import InputError, MachineError
 from kmend.kit.files import lock, need_space, write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import run
@@ -115,14 +116,16 @@ def checked_compiler(kit: Kit) -> str:
     Raises:
         MachineError: It is missing, or another version.
     """
-    program = kit.compiler.split()[0]
+    program = kit.compiler.partition(" ")[0]
     hint = (
         f"Install the compiler that built this kernel: apt-get install {program.removeprefix('x86_64-linux-gnu-')}"
     )
-    try:
-        found = run([program, "--version"]).text.splitlines()[0]
-    except ProgramError:
-        raise MachineError(f"The kernel was built by {kit.compiler}; {program} is missing.", hint=hint) from None
+    found = installed(kit.compiler)
+    if not found:
+        raise MachineError(
+            f"The kernel was built by {kit.compiler}; {program} is missing, or does not say its version.",
+            hint=hint,
+        )
     if found != kit.compiler:
         raise MachineError(f"The kernel was built by {kit.compiler}, but {program} here is {found}.", hint=hint)
     return program

@@ -12,11 +12,13 @@ from kmend.elf.btf import struct_sizes
 from kmend.elf.reader import ElfFile
 from kmend.elf.running import VMLINUX, Running, RunningKernel, RunningModule
 from kmend.elf.tables import STRUCTURES
-from kmend.kit.errors import InputError
+from kmend.kit.errors import InputError, MachineError
+from kmend.linux.kernel import build_id_of
 from kmend.model.kernel import Kit
 
 # CRC, name, owner, kind of export, and (since Linux 5.4) namespace, which may be empty.
 _EXPORT = re.compile(r"0x([0-9a-f]{1,8})\t([^\t]+)\t([^\t]+)(?:\t[^\t]*(?:\t([^\t]*))?)?")
+_MODULE_NOTE = ".note.gnu.build-id"
 
 
 class Export(NamedTuple):
@@ -37,8 +39,20 @@ class KernelView:
 
     @cached_property
     def vmlinux(self) -> RunningKernel:
-        """The linked kernel."""
-        return RunningKernel(self.kit.vmlinux)
+        """The linked kernel.
+
+        Raises:
+            InputError: It is another kernel's, or damaged.
+        """
+        found = RunningKernel(self.kit.vmlinux)
+        build_id = _build_id(found.elf, ".notes")
+        if build_id not in {"", self.kit.kernel.build_id}:
+            raise InputError(
+                f"{self.kit.vmlinux} is of another kernel: its build id is {build_id}, "
+                f"the kit's is {self.kit.kernel.build_id}.",
+                hint=_again(self.kit),
+            )
+        return found
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
@@ -60,22 +74,33 @@ class KernelView:
         """The kernel or a module as it runs; None when this kernel has no such module.
 
         Raises:
-            InputError: The kit lacks the module's debug file.
+            InputError: The kit lacks the module or its debug file, or the two do not belong together.
         """
         if name == VMLINUX:
             return self.vmlinux
-        if name not in self.module_files:
+        if name not in self.module_files and name not in self._debug_files:
             return None
         if name not in self._modules:
-            path = self.module_files[name]
-            debug = self.kit.debug_modules / path.with_name(path.name.split(".ko")[0] + ".ko")
-            if not debug.exists():
-                raise InputError(
-                    f"The kit has no debug file for module {name} ({debug}).",
-                    hint=f"Run `kmend kernel fetch {self.kit.kernel.release}` again.",
-                )
-            self._modules[name] = RunningModule(name, debug, ElfFile(self.kit.modules / path))
+            self._modules[name] = self._module(name)
         return self._modules[name]
+
+    @cached_property
+    def _debug_files(self) -> Mapping[str, Path]:
+        return {module_name(path.name): path for path in sorted(self.kit.debug_modules.rglob("*.ko*"))}
+
+    def _module(self, name: str) -> RunningModule:
+        for files, what in ((self.module_files, "module"), (self._debug_files, "debug file of module")):
+            if name not in files:
+                raise InputError(
+                    f"The kit of {self.kit.kernel.release} lacks the {what} {name}.", hint=_again(self.kit)
+                )
+        shipped, debug = ElfFile(self.kit.modules / self.module_files[name]), self._debug_files[name]
+        found = RunningModule(name, debug, shipped)
+        if _build_id(shipped, _MODULE_NOTE) != _build_id(found.elf, _MODULE_NOTE):
+            raise InputError(
+                f"{debug} does not belong to {shipped.path}: their build ids differ.", hint=_again(self.kit)
+            )
+        return found
 
     def sample_module(self) -> ElfFile:
         """Any module of the kernel, to compare what all modules must have in common."""
@@ -101,3 +126,17 @@ def read_symvers(path: Path) -> dict[str, Export]:
 def module_name(path: str) -> str:
     """A module's name as the kernel writes it, from its file name or path."""
     return Path(path).name.split(".ko")[0].replace("-", "_")
+
+
+def _build_id(elf: ElfFile, section: str) -> str:
+    """The GNU build id in a section, or "" where it holds none."""
+    found = elf.section(section)
+    try:
+        return build_id_of(elf.content(found)) if found else ""
+    except MachineError:
+        return ""
+
+
+def _again(kit: Kit) -> str:
+    release = kit.kernel.release
+    return f"Make the kit anew: `kmend kernel prune {release}`, then `kmend kernel fetch {release}`."

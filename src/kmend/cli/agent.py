@@ -17,7 +17,7 @@ from kmend.agent import config, sync, view
 from kmend.agent.apply import Host
 from kmend.agent.decide import Verdict
 from kmend.cli.main import run_command
-from kmend.cli.output import show_json
+from kmend.cli.output import Seconds, show_json
 from kmend.kit.errors import InputError, KmendError
 
 AVAILABLE = 10
@@ -44,7 +44,7 @@ def agent(context: click.Context, machine: Path) -> None:
 @agent.command("init")
 @click.option("--root", "root_file", type=click.Path(path_type=Path), required=True, help="root.json to pin.")
 @click.option("--repo", required=True, help="Address of the repository: http(s)://…, file://… or a folder.")
-@click.option("--channel", default="stable", show_default=True)
+@click.option("--channel", default="stable", show_default=True, help="The stream to follow.")
 @click.option("--force", is_flag=True, help="Trust another root than the one pinned before.")
 @_json_option
 @click.pass_obj
@@ -76,9 +76,15 @@ def check_verb(machine: Path, *, as_json: bool) -> int:
 
 
 @agent.command("update")
-@click.option("--soak", default=10.0, show_default=True, help="Seconds to watch the kernel after loading.")
 @click.option(
-    "--timeout", default=60.0, show_default=True, help="Seconds for the transition, then it is reverted."
+    "--soak", type=Seconds(), default=10.0, show_default=True, help="Seconds to watch the kernel after loading."
+)
+@click.option(
+    "--timeout",
+    type=Seconds(),
+    default=60.0,
+    show_default=True,
+    help="Seconds for the transition, then it is reverted.",
 )
 @click.option("--despite-quarantine", is_flag=True, help="Load even what is held back on this host.")
 @_json_option
@@ -126,7 +132,7 @@ def info_verb(machine: Path, *, as_json: bool) -> int:
 
 @agent.command("unload")
 @click.option("--no-hold", is_flag=True, help="Let the next update load it again.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds for the transition.")
+@click.option("--timeout", type=Seconds(), default=60.0, show_default=True, help="Seconds for the transition.")
 @_json_option
 @click.pass_obj
 def unload_verb(machine: Path, *, no_hold: bool, timeout: float, as_json: bool) -> int:

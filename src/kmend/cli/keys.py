@@ -34,12 +34,31 @@ def keys() -> None:
 @click.argument("folder", type=_FOLDER)
 @click.option("--threshold", default=2, show_default=True, help="Root keys needed to change keys.")
 @click.option("--root-keys", default=3, show_default=True, help="Root keys to make.")
-@click.option("--channel", "channels", multiple=True, default=("edge", "stable"), show_default=True)
-@click.option("--timestamp-days", default=7, show_default=True, help="How long the freshest signature holds.")
-@click.option("--module-key-bits", type=click.Choice(["2048", "3072", "4096"]), default="4096", show_default=True)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    default=("edge", "stable"),
+    show_default=True,
+    help="A stream that hosts can follow; may be given several times.",
+)
+@click.option(
+    "--timestamp-days",
+    type=click.IntRange(1, 365),
+    default=7,
+    show_default=True,
+    help="How long the freshest signature holds.",
+)
+@click.option(
+    "--module-key-bits",
+    type=click.Choice(["2048", "3072", "4096"]),
+    default="4096",
+    show_default=True,
+    help="Size of the RSA key that signs modules.",
+)
 @_passphrase_option
 @click.option("--no-passphrase", is_flag=True, help="Leave the root keys unencrypted (for trials only).")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def init_verb(
     *,
     folder: Path,
@@ -77,7 +96,7 @@ def init_verb(
 
 @keys.command("list")
 @click.argument("folder", type=_FOLDER)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_verb(folder: Path, as_json: bool) -> None:
     """List the keys: role, name, key id, and where the private half is."""
     keyring = load_keyring(folder)
@@ -97,7 +116,7 @@ def list_verb(folder: Path, as_json: bool) -> None:
 @keys.command("show")
 @click.argument("folder", type=_FOLDER)
 @click.argument("role")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_verb(folder: Path, role: str, as_json: bool) -> None:
     """Show the keys of one ROLE or channel in full."""
     shown = load_keyring(folder).role(role)
@@ -123,7 +142,7 @@ def show_verb(folder: Path, role: str, as_json: bool) -> None:
 )
 @_passphrase_option
 @click.option("--no-passphrase", is_flag=True, help="Leave a new root key unencrypted.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def rotate_verb(
     *,
     folder: Path,
@@ -167,7 +186,7 @@ def read_passphrase(file: Path | None, *, confirm: bool, what: str = "root keys"
         InputError: There is none, or it is too short.
     """
     if file is not None:
-        text = file.read_text().splitlines()[0] if file.stat().st_size else ""
+        text = _first_line(file)
     elif "KMEND_KEYS_PASSPHRASE" in os.environ:
         text = os.environ["KMEND_KEYS_PASSPHRASE"]
     elif sys.stdin.isatty():
@@ -180,6 +199,13 @@ def read_passphrase(file: Path | None, *, confirm: bool, what: str = "root keys"
     if not text:
         raise InputError("The passphrase is empty.", hint="--no-passphrase says so on purpose.")
     return text.encode()
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return next(iter(file.read_text().splitlines()), "")
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not a text file.", hint="Its first line is the passphrase.") from None
 
 
 def _whereabouts(folder: Path, role: RoleKeys, record: KeyRecord) -> str:

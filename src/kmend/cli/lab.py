@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kmend.cli.output import show_json
+from kmend.cli.output import Seconds, show_json
 from kmend.cli.progress import shown
 from kmend.kernels import store
 from kmend.lab.accelerator import accelerator
@@ -29,9 +29,7 @@ def lab() -> None:
     show_default=True,
     help="quick: busybox, seconds. host: Debian with Docker and three containers.",
 )
-@click.option(
-    "--soak", type=click.FloatRange(min=0), help="Seconds under load; 5 (quick) or 15 (host) if not given."
-)
+@click.option("--soak", type=Seconds(), help="Seconds under load; 5 (quick) or 15 (host) if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def run(release: str, profile: str, soak: float | None, as_json: bool, folder: Path) -> int:

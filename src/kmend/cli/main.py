@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import signal
 import sys
-from pathlib import Path
+import traceback
 
 import click
 
 from kmend import __version__
 from kmend.cli.output import show_error
-from kmend.kit.errors import KmendError
-from kmend.kit.files import write_problem
+from kmend.kit.errors import BugError, KmendError
+from kmend.kit.files import file_problem
 
 # verb → module under kmend.cli that holds a click command of the same name; imported only when used.
 _VERBS = {
@@ -48,7 +49,11 @@ class _Verbs(click.Group):
 @click.version_option(__version__, prog_name="kmend")
 @click.option("-v", "--verbose", is_flag=True, help="Say which programs are run, and more.")
 def kmend(verbose: bool) -> None:
-    """Live kernel patching for container hosts: build, prove, sign, apply."""
+    """Live kernel patching for container hosts: build, prove, sign, apply.
+
+    Exit codes: 0 done, 1 an error (what, and what to do, stands on standard error), 130 interrupted. `build` also
+    ends with 2 (refused), `agent check` with 10 (a livepatch is available).
+    """
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING,
         format="%(levelname).1s %(name)s: %(message)s",
@@ -67,21 +72,45 @@ def run_command(command: click.Command) -> int:
 
     1 for errors of any kind (wrong options too), 130 for Ctrl-C; commands return other codes themselves.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows question marks
     try:
         result = command.main(standalone_mode=False)
-    except KmendError as error:
-        show_error(error)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return 1
-    except (click.Abort, KeyboardInterrupt):
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except OSError as error:
-        show_error(write_problem(Path(str(error.filename or "a file")), error))
-        return 1
+    except Exception as error:  # noqa: BLE001 - one door for all: a person gets one message, whatever happened
+        return _explain(error)
+    except KeyboardInterrupt:
+        return _explain(click.Abort())
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    """Print what an error means; the exit code."""
+    code = 1
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()
+    elif isinstance(error, click.Abort):
+        print("Interrupted.", file=sys.stderr)
+        code = 130
+    elif isinstance(error, click.ClickException):
+        error.show()
+    elif isinstance(error, KmendError):
+        show_error(error)
+        code = error.exit_code
+    elif isinstance(error, OSError):
+        show_error(file_problem(error))
+    else:
+        logging.getLogger(__name__).debug("what happened:", exc_info=error)
+        show_error(_unexpected(error))
+    return code
+
+
+def _unexpected(error: Exception) -> BugError:
+    """The error for what kmend did not foresee: what it was, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "kmend" in frame.filename] or frames
+    where = f" ({ours[-1].name}, line {ours[-1].lineno})" if ours else ""
+    return BugError(
+        f"kmend did not expect this: {type(error).__name__}: {error}{where}.",
+        hint="This is a fault of kmend: please report it. `kmend -v` before the verb shows more.",
+    )

@@ -1,14 +1,32 @@
-"""What every verb shows alike: errors and JSON. No third party but click: the agent carries this file."""
+"""What every verb reads and shows alike: times, errors, JSON. No third party but click: the agent carries it."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
+from typing import Any
 
 import click
 
 from kmend.kit.errors import KmendError
 from kmend.model import wire
+
+
+class Seconds(click.FloatRange):
+    """A length of time on the command line: not negative, and an end to it."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds; ``nan`` and ``inf`` are refused."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 def show_error(error: KmendError) -> None:

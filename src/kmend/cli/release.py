@@ -16,7 +16,7 @@ from kmend.release.status import ReleaseStatus, release_status
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _repo_option = click.option("--repo", type=_FOLDER, required=True, help="The repository's folder.")
 _keys_option = click.option("--keys", type=_FOLDER, required=True, help="Folder made by `kmend keys init`.")
-_json_option = click.option("--json", "as_json", is_flag=True)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -38,7 +38,7 @@ def init_verb(repo: Path, keys: Path, as_json: bool) -> None:
 @click.argument("folder", type=_FOLDER)
 @_repo_option
 @_keys_option
-@click.option("--channel", default="edge", show_default=True)
+@click.option("--channel", default="edge", show_default=True, help="Where to publish it.")
 @_json_option
 def publish_verb(folder: Path, repo: Path, keys: Path, channel: str, as_json: bool) -> None:
     """Sign and publish what `kmend build` and `kmend lab run` left in FOLDER."""
@@ -48,9 +48,9 @@ def publish_verb(folder: Path, repo: Path, keys: Path, channel: str, as_json: bo
 
 
 @release.command("promote")
-@click.option("--from", "source", default="edge", show_default=True)
-@click.option("--to", default="stable", show_default=True)
-@click.option("--kernel", required=True, metavar="RELEASE|BUILD_ID")
+@click.option("--from", "source", default="edge", show_default=True, help="The channel that has it.")
+@click.option("--to", default="stable", show_default=True, help="The channel that gets it.")
+@click.option("--kernel", required=True, metavar="RELEASE|BUILD_ID", help="The kernel that it is for.")
 @click.option("--number", type=int, help="An earlier livepatch than the newest.")
 @_repo_option
 @_keys_option

@@ -53,6 +53,13 @@ def write_problem(path: Path, error: OSError) -> MachineError:
     return MachineError(f"{path} cannot be written: {reason}.", hint=hint)
 
 
+def file_problem(error: OSError) -> MachineError:
+    """The error for a file that could not be read or written, where nobody said which of the two."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+        return write_problem(Path(str(error.filename or "a file")), error)
+    return MachineError(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.")
+
+
 @contextmanager
 def lock(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock; the kernel frees it when the process ends, however it ends.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -116,6 +117,7 @@ def spawn(
         ProgramError: The program is missing.
     """
     words = [str(word) for word in args]
+    _check_present(words[0], {**os.environ, **(env or {})}.get("PATH"))
     try:
         process = subprocess.Popen(
             [*_DIE_WITH_PARENT, *words],
@@ -128,13 +130,21 @@ def spawn(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise ProgramError(
-            f"{error.filename} is not on this machine.", hint="Install it with apt-get and try again."
-        ) from None
+        raise _missing(str(error.filename)) from None
     try:
         yield process
     finally:
         _end(process)
+
+
+def _check_present(program: str, path: str | None) -> None:
+    """Say by its own name that a program is missing; setpriv would say it of itself."""
+    if "/" not in program and shutil.which(program, path=path) is None:
+        raise _missing(program)
+
+
+def _missing(program: str) -> ProgramError:
+    return ProgramError(f"{program} is not on this machine.", hint="Install it with apt-get and try again.")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -62,6 +62,15 @@ class Keyring:
         """Names of the channels, in the order in which clients ask them."""
         return tuple(keys.role for keys in self.roles if keys.role not in TOP_ROLES)
 
+    def check_channel(self, name: str) -> None:
+        """Make sure that there is a channel of that name.
+
+        Raises:
+            InputError: There is none.
+        """
+        if name not in self.channels:
+            raise InputError(f"There is no channel {name!r}.", hint=f"There are: {', '.join(self.channels)}.")
+
     def role(self, name: str) -> RoleKeys:
         """The keys of a role.
 

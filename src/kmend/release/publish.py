@@ -85,6 +85,8 @@ def reasons_against(built: Built) -> list[str]:
         )
     if not report.passed:
         reasons.append(f"the lab did not pass it: {report.failure or 'no reason given'}")
+    if report.passed and (failed := [step.name for step in report.steps if not step.passed]):
+        reasons.append(f"the lab report says that it passed, but not its steps {', '.join(failed)}")
     if livepatch.number < 1:
         reasons.append("its number is below 1")
     return reasons
@@ -116,6 +118,7 @@ def publish(
         InputError: Something speaks against it; nothing was changed.
     """
     progress.step("Checking the livepatch and its lab report")
+    load_keyring(keys).check_channel(channel)
     built = read_built(folder)
     livepatch = built.livepatch
     layout.check_build_id(livepatch.kernel.build_id)
@@ -164,7 +167,7 @@ def promote(
     """
     progress.step(f"Looking up what {source} holds")
     place = Place(repo=repo, keys=keys, keyring=load_keyring(keys))
-    place.keyring.role(to)
+    place.keyring.check_channel(to)
     contents = load_contents(place)
     entry = _find(place, contents, kernel, channel=source, number=number)
     module = read_target(repo, contents, entry.module_target)
@@ -225,7 +228,7 @@ def _release(
     """Put a signed module into a channel, if its number is higher than what is there."""
     with writing(repo):
         place = Place(repo=repo, keys=keys, keyring=load_keyring(keys))
-        place.keyring.role(channel)
+        place.keyring.check_channel(channel)
         contents = load_contents(place)
         _check_number(place, contents, livepatch, channel)
         entry, files = _files(livepatch, signed, channel)
@@ -265,7 +268,7 @@ def _files(livepatch: Livepatch, signed: bytes, channel: str) -> tuple[ChannelEn
 
 def _find(place: Place, contents: Contents, kernel: str, *, channel: str, number: int | None) -> ChannelEntry:
     """The one livepatch that a channel holds for a kernel named by release or build id."""
-    place.keyring.role(channel)
+    place.keyring.check_channel(channel)
     listed = contents.channels[channel].signed.targets
     found = []
     for path in sorted(listed):
@@ -280,8 +283,9 @@ def _find(place: Place, contents: Contents, kernel: str, *, channel: str, number
     what = f"{channel} holds no livepatch {'' if number is None else f'{number} '}for the kernel {kernel}."
     if matches:
         what = f"{kernel} names {len(matches)} kernels in {channel}; give the build id."
+    named = f" numbered {number}" if number is not None else ""
     known = ", ".join(sorted({entry.livepatch.kernel.release for entry in found})) or "nothing"
-    raise InputError(what, hint=f"{channel} holds livepatches for: {known}.")
+    raise InputError(what, hint=f"{channel} holds livepatches{named} for: {known}.")
 
 
 def _reader(place: Place, *, channel: str, expected: ChannelEntry | None) -> ReadBack:

@@ -197,7 +197,10 @@ def _sign(place: Place, contents: Contents, roles: set[str], *, now: datetime, f
         keys = place.keyring.role(role)
         signers = find_signers(place.keys, (*keys.keys, *keys.retiring), passphrase=no_passphrase)
         if not {record.keyid for record in keys.keys} <= {signer.public_key.keyid for signer in signers}:
-            raise InputError(f"The private key for {role} is not in {place.keys}.")
+            raise InputError(
+                f"The private key for {role} is not in {place.keys}.",
+                hint="Publish where all online keys are: `kmend keys list` shows them.",
+            )
         lifetime = place.keyring.lifetime(role)
         sign_role(contents, role, signers=signers, lifetime=lifetime, now=now, first=first)
 

@@ -127,6 +127,9 @@ class FolderFetcher(_Bounded):
 
 def _translated(error: urllib3.exceptions.HTTPError, url: str) -> DownloadError:
     reason = getattr(error, "reason", None)
+    # urllib3 counts a refused connection among the timeouts.
+    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+        return DownloadError(f"{url}: {str(reason).partition(': ')[2] or reason}")
     if isinstance(error, urllib3.exceptions.TimeoutError) or isinstance(reason, urllib3.exceptions.TimeoutError):
         return SlowRetrievalError(f"{url} did not answer in time")
     if isinstance(error, urllib3.exceptions.ProtocolError):

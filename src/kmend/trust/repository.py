@@ -224,7 +224,8 @@ def _refusals(what: str, *, cache: Path | None = None) -> Iterator[None]:
 
 def _detail(error: Exception) -> str:
     text = str(error)
-    cause = str(error.__cause__ or "")
+    # What download.py raises says it all; what the client raises names the reason in its cause only.
+    cause = "" if isinstance(error, DownloadError) else str(error.__cause__ or "")
     return f"{text}: {cause}" if cause and cause not in text else text
 
 

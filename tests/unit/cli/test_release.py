@@ -108,3 +108,44 @@ def test_passphrase_from_a_file_and_from_the_environment(tmp_path, type_in, monk
     assert code == 1
     assert "empty" in err
     assert "(encrypted)" in type_in("keys", "list", tmp_path / "a")[1]
+
+
+@pytest.mark.parametrize("channel", ["root", "targets", "nosuch", "../edge"])
+def test_only_channels_hold_livepatches(channel, released, tmp_path, type_in):
+    """Another role of the repository, or a name that nobody knows, is one clear message."""
+    make_built(tmp_path / "next", 2)
+    for words in (
+        ("publish", tmp_path / "next", "--channel", channel),
+        ("promote", "--kernel", KERNEL.release, "--from", channel),
+        ("promote", "--kernel", KERNEL.release, "--to", channel),
+    ):
+        code, out, err = type_in("release", *words, *released)
+        assert (code, out) == (1, "")
+        assert f"error: There is no channel '{channel}'.\nhint: There are: edge, stable." in err
+
+
+def test_a_keys_folder_that_is_not_there(released, tmp_path, type_in):
+    """The message names the folder and how to make one, not some file in it."""
+    nowhere = tmp_path / "nowhere"
+    code, _, err = type_in("release", "publish", tmp_path / "built", "--repo", released[1], "--keys", nowhere)
+    assert code == 1
+    assert f"error: {nowhere} is not a folder of keys" in err
+    assert f"kmend keys init {nowhere}" in err
+
+
+@pytest.mark.parametrize("days", ["0", "-3", "366", "99999999"])
+def test_signatures_hold_for_a_sensible_time(days, tmp_path, type_in):
+    """A signature that has expired when it is made would shut every host out."""
+    code, _, err = type_in("keys", "init", tmp_path / "keys", "--no-passphrase", "--timestamp-days", days)
+    assert code == 1
+    assert "1<=x<=365" in err
+    assert not (tmp_path / "keys").exists()
+
+
+def test_a_passphrase_file_that_is_no_text(tmp_path, type_in):
+    """It is named, and no keys are made."""
+    (tmp_path / "secret").write_bytes(b"\xff\xfe\n")
+    code, _, err = type_in("keys", "init", tmp_path / "keys", "--passphrase-file", tmp_path / "secret")
+    assert code == 1
+    assert "is not a text file" in err
+    assert not (tmp_path / "keys").exists()

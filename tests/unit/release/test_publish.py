@@ -12,6 +12,7 @@ import pytest
 from kmend.kit.errors import BusyError, InputError, TrustError
 from kmend.kit.progress import Silent
 from kmend.model import wire
+from kmend.model.lab import LabStep
 from kmend.release import publish
 from kmend.release.module_signature import load_module_signer
 from kmend.release.publish import Built, reasons_against
@@ -20,6 +21,8 @@ from kmend.release.status import release_status
 from kmend.trust.repository import fetch
 from makers.nouns import KERNEL, OTHER_KERNEL, make_built, make_livepatch, make_report, module_bytes
 from makers.repository import SimulatedRepository, flip_bit
+
+FAILED = LabStep(name="probe-after", passed=False, seconds=1.0, detail="still vulnerable")
 
 
 @pytest.fixture
@@ -55,6 +58,7 @@ def test_nothing_speaks_against_a_passing_livepatch():
     [
         ({"module": module_bytes(4)}, "not the module that livepatch.json describes"),
         ({"report": make_report(make_livepatch(3), passed=False)}, "did not pass it: load: kernel panic"),
+        ({"report": make_report(make_livepatch(3), steps=(FAILED,))}, "not its steps probe-after"),
         ({"report": make_report(make_livepatch(3), sha256="1" * 64)}, "another module file"),
         ({"report": make_report(make_livepatch(2, module=module_bytes(3)))}, "about livepatch 2, not 3"),
         ({"report": make_report(make_livepatch(3, kernel=OTHER_KERNEL))}, "another kernel"),
@@ -116,7 +120,7 @@ def test_promote_takes_the_same_bytes(made):
 
 def test_an_unknown_channel(made):
     """A channel without a key cannot be published to."""
-    with pytest.raises(InputError, match="no role or channel"):
+    with pytest.raises(InputError, match="no channel 'nightly'"):
         made.publish(1, channel="nightly")
 
 

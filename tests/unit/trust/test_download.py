@@ -10,7 +10,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthM
 
 from kmend.kit.errors import InputError, TrustError
 from kmend.trust.download import CutError, Limits, open_source
-from kmend.trust.refusal import Refusal
+from kmend.trust.refusal import Refusal, reason_of
 from kmend.trust.repository import open_repository
 
 QUICK = Limits(connect=2, silence=0.5, total=1)
@@ -129,9 +129,10 @@ def test_error_pages_are_not_content(serve, status):
 
 
 def test_nobody_listens():
-    """A closed port is unreachable, not untrusted."""
-    with pytest.raises(DownloadError):
+    """A closed port is unreachable, neither slow nor untrusted, and the message says so once."""
+    with pytest.raises(DownloadError, match=r"^http://127\.0\.0\.1:9/file: [^:]+: [^:]+ refused$") as caught:
         download("http://127.0.0.1:9")
+    assert reason_of(caught.value) == Refusal.UNREACHABLE
 
 
 def test_a_captive_portal(serve, tmp_path, template):
