@@ -12,7 +12,7 @@ import traceback
 import click
 
 from kmend import __version__
-from kmend.cli.output import show_error
+from kmend.cli.output import colour, show_error
 from kmend.kit.errors import BugError, KmendError
 from kmend.kit.files import file_problem
 
@@ -76,7 +76,7 @@ def run_command(command: click.Command) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows question marks
     try:
-        result = command.main(standalone_mode=False)
+        result = command.main(standalone_mode=False, color=colour())
     except Exception as error:  # noqa: BLE001 - one door for all: a person gets one message, whatever happened
         return _explain(error)
     except KeyboardInterrupt:

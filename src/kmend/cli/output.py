@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from typing import Any
 
@@ -29,11 +30,16 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+def colour() -> bool | None:
+    """False when the environment asks for none (NO_COLOR), else None: colour on terminals only."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def show_error(error: KmendError) -> None:
     """Print an error and its hint to standard error, in colour only on a terminal."""
-    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True, color=colour())
     if error.hint:
-        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True)
+        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True, color=colour())
 
 
 def show_json(value: object) -> None:

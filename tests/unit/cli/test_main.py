@@ -68,3 +68,13 @@ def test_exit_codes_are_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["kmend", "--help"])
     assert run_command(kmend) == 0
     assert "Exit codes: 0 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("1", False), ("", None)])
+def test_colours_can_be_switched_off(value, wanted, monkeypatch):
+    """NO_COLOR counts when it is not empty; else a terminal decides."""
+    seen = []
+    monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setattr(sys, "argv", ["kmend"])
+    run_command(click.Command("verb", callback=lambda: seen.append(click.get_current_context().color)))
+    assert seen == [wanted]
