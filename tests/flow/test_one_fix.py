@@ -58,6 +58,13 @@ struct { u64 crc; char name[56]; } versions[] used in_section("__versions") = {
 	{ 0x1234, "__fentry__" }, { 0x1234, "printk" }, { 0x1234, "consume" },
 };
 """
+# What the livepatch registers: one function of vmlinux, and its new version.
+TABLES = """
+extern char new_version[] __asm__(".kmend.0.device_read");
+struct function { char *name; char *new; u64 position; };
+static struct function functions[] = { { "device_read", new_version, 0 }, { 0 } };
+static struct { char *name; struct function *functions; } objects[] used = { { 0, functions }, { 0 } };
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +97,7 @@ def build(folder: Path) -> Path:
     part = Extraction(difference, resolver, place="driver.o", prefix="0")
     assert part.objections == []
     (folder / "part.o").write_bytes(part.out.to_bytes())
-    glue = compile_c(folder, GLUE, name="glue.c", out="glue.o", flags=())
+    glue = compile_c(folder, GLUE + TABLES, name="glue.c", out="glue.o", flags=())
     subprocess.run(["ld", "-r", "-o", "linked.o", glue, "part.o"], cwd=folder, check=True)
 
     # The very last step: relocations that the kernel resolves when the livepatch is loaded.

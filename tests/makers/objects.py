@@ -125,6 +125,7 @@ class FakeView:
     ) -> None:
         self.vmlinux = vmlinux
         self.sizes = SIZES
+        self.klp_sizes = {"klp_func": 24, "klp_object": 16}
         self.exports = {name: Export(0x1234, owner, "") for name, owner in (exports or {}).items()}
         self._modules = {module.name: module for module in modules}
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kmend.build.registered import registered
 from kmend.build.view import KernelView
 from kmend.elf import constants as c
 from kmend.elf.reader import ElfFile, Section, Symbol
@@ -18,6 +19,8 @@ _KLP_SYMBOL = re.compile(r"^\.klp\.sym\.([^.]{1,55})\.([^,]{1,511}),(\d+)$")
 _KLP_SECTION = re.compile(r"^\.klp\.rela\.([^.]{1,55})\.(.+)$")
 # Sections that the kernel acts on when a module is loaded may not wait for another module.
 _PLAIN = re.compile(r"^(\.text|\.data|\.rodata|\.bss)")
+# Name of the array in glue.c.j2.
+OBJECTS = "objects"
 _VERSION = struct.Struct("<Q56s")
 
 
@@ -30,7 +33,8 @@ def simulate(path: Path, functions: tuple[ReplacedFunction, ...], *, view: Kerne
        are vmlinux's own.
     4. Every relocation lies within its section, over zeros, and is of a type that the loader applies.
     5. Every replaced function is found at its position.
-    6. The module says that it is a livepatch, and its vermagic and ``struct module`` are the kernel's.
+    6. What the module registers is exactly these functions, each with the new version of the same name.
+    7. The module says that it is a livepatch, and its vermagic and ``struct module`` are the kernel's.
 
     Raises:
         BugError: Something does not hold; all of it is listed.
@@ -41,6 +45,7 @@ def simulate(path: Path, functions: tuple[ReplacedFunction, ...], *, view: Kerne
         *_klp_symbols(elf, view),
         *_relocations(elf),
         *_functions(functions, view),
+        *_registered(elf, functions, view),
         *_identity(elf, view),
     ]
     if faults:
@@ -124,6 +129,15 @@ def _relocation(
 def _functions(functions: tuple[ReplacedFunction, ...], view: KernelView) -> Iterator[str]:
     for function in functions:
         yield from _found_once(view, function.object, function.name, function.position)
+
+
+def _registered(elf: ElfFile, functions: tuple[ReplacedFunction, ...], view: KernelView) -> Iterator[str]:
+    wanted = {(one.object, one.name, one.position, one.name) for one in functions}
+    found = {tuple(one) for one in registered(elf, view.klp_sizes, objects=OBJECTS)}
+    for owner, name, position, new in sorted(found - wanted):
+        yield f"it registers {new or 'no function'} for {name},{position} of {owner}"
+    for owner, name, position, _ in sorted(wanted - found):
+        yield f"it does not register {name},{position} of {owner}"
 
 
 def _modinfo(elf: ElfFile) -> set[str]:

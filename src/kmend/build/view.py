@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from kmend.build import registered
 from kmend.elf.btf import struct_sizes
 from kmend.elf.reader import ElfFile
 from kmend.elf.running import VMLINUX, Running, RunningKernel, RunningModule
@@ -58,6 +59,11 @@ class KernelView:
     def sizes(self) -> Mapping[str, int]:
         """Bytes of the structures that special sections are made of."""
         return struct_sizes(self.vmlinux.elf, STRUCTURES)
+
+    @cached_property
+    def klp_sizes(self) -> Mapping[str, int]:
+        """Bytes of the structures by which a livepatch registers its functions."""
+        return struct_sizes(self.vmlinux.elf, registered.STRUCTURES)
 
     @cached_property
     def exports(self) -> Mapping[str, Export]:

@@ -49,6 +49,7 @@ class Module:
         self.out = OutObject()
         self.text = self.out.section(".text.work", flags=c.SHF_ALLOC | c.SHF_EXECINSTR)
         self.text.append(bytes(64))
+        self.registers("work", position=2, new="work")
         self.table = self.out.section("__jump_table", flags=c.SHF_ALLOC)
         self.table.append(bytes(16))
         self.out.section(".modinfo").append(b"livepatch=Y\0vermagic=6.1.0 SMP\0name=kmend_1\0")
@@ -59,6 +60,21 @@ class Module:
         self.text.relocations.append((4, c.R_X86_64_PLT32, self.printk, -4))
         self.klp("vmlinux", "vmlinux", "one,0", at=8)
         self.klp("small", "small", "inside,0", at=16)
+
+    def registers(self, name: str, *, position: int, new: str) -> None:
+        """The tables that the kernel walks: one klp_object of vmlinux with one klp_func."""
+        names = self.out.section(".rodata.names")
+        names.append(name.encode() + b"\0")
+        self.functions = self.out.section(".data.functions", flags=c.SHF_ALLOC | c.SHF_WRITE)
+        self.functions.append(struct.pack("<QQQ", 0, 0, position) + bytes(24))
+        text = self.out.symbol(OutSymbol("names", names, bind=c.STB_LOCAL))
+        self.new = self.out.symbol(OutSymbol(new, self.text, 0, 64, c.STB_LOCAL, c.STT_FUNC))
+        self.functions.relocations += [(0, c.R_X86_64_64, text, 0), (8, c.R_X86_64_64, self.new, 0)]
+        objects = self.out.section(".data.objects", flags=c.SHF_ALLOC | c.SHF_WRITE)
+        objects.append(bytes(32))
+        first = self.out.symbol(OutSymbol("functions_1", self.functions, bind=c.STB_LOCAL, type=c.STT_OBJECT))
+        objects.relocations.append((8, c.R_X86_64_64, first, 0))
+        self.out.symbol(OutSymbol("objects", objects, 0, 32, c.STB_LOCAL, c.STT_OBJECT))
 
     def version(self, name: str, crc: int) -> None:
         """Name the CRC of a symbol."""
@@ -132,9 +148,9 @@ RULES: dict[str, tuple[Callable[[Module], object], str]] = {
     "4 outside": (_relocated(62, c.R_X86_64_64), "lies outside"),
     "4 type": (_relocated(24, 9), "has type 9"),
     "4 not over zeros": (lambda module: module.text.data.__setitem__(5, 1), "not stand over zeros"),
-    "6 no livepatch": (_with_info(b"vermagic=6.1.0 SMP\0"), "lacks livepatch=Y"),
-    "6 another kernel": (_with_info(b"livepatch=Y\0vermagic=6.1.1 SMP\0"), "modinfo lacks"),
-    "6 another struct": (
+    "7 no livepatch": (_with_info(b"vermagic=6.1.0 SMP\0"), "lacks livepatch=Y"),
+    "7 another kernel": (_with_info(b"livepatch=Y\0vermagic=6.1.1 SMP\0"), "modinfo lacks"),
+    "7 another struct": (
         lambda module: module.out.section(".gnu.linkonce.this_module").append(b"x"),
         "struct module has 65 bytes",
     ),
@@ -161,3 +177,27 @@ def test_a_replaced_function_that_is_not_there_is_found(
     function = ReplacedFunction(object="vmlinux", name=name, position=position, size=1, bytes_proven=1)
     with pytest.raises(BugError, match=f"symbols {name}"):
         Module().check(tmp_path, view, function)
+
+
+def _moved(module: Module) -> None:
+    offset, kind, symbol, _ = module.functions.relocations[1]
+    module.functions.relocations[1] = (offset, kind, symbol, 4)
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (lambda module: setattr(module.new, "name", "other"), "it registers other for work,2 of vmlinux"),
+        (_moved, "it registers no function for work,2 of vmlinux"),
+        (lambda module: module.functions.data.__setitem__(16, 1), "it registers work for work,1 of vmlinux"),
+        (lambda module: module.functions.relocations.clear(), "it does not register work,2 of vmlinux"),
+    ],
+)
+def test_a_module_that_registers_something_else_is_found(
+    tmp_path: Path, view: FakeView, alter: Callable[[Module], object], message: str
+) -> None:
+    """Rule 6: another new version, not its beginning, another position, nothing at all."""
+    module = Module()
+    alter(module)
+    with pytest.raises(BugError, match=message):
+        module.check(tmp_path, view)
