@@ -160,8 +160,7 @@ def _apt_sources() -> list[str]:
     listed = run(
         ["apt-get", "indextargets", "--format", words, "Created-By: Packages", "Origin: Debian"], check=False
     )
-    lines = sorted({line for line in listed.text.splitlines() if line.split()[2].startswith(_SUITE)})
-    return lines
+    return sorted({line for line in listed.text.splitlines() if line.split()[2].startswith(_SUITE)})
 
 
 def _extra_files(folder: Path) -> bytes:
