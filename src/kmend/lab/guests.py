@@ -106,9 +106,9 @@ def host_disk(kit: Kit, *, accelerator: str, progress: Progress, cache: Path | N
         MachineError: Not root, no space, or mmdebstrap failed.
         LostGuest: The first boot failed.
     """
-    parent = (cache or cache_root()) / "guests"
-    place = parent / recipe_hash()
-    disk = place / "disk.img"
+    check_rights(cache)
+    disk = _disk(cache)
+    parent = disk.parent.parent
     with lock(parent / f"{recipe_hash()}.lock", what="making the lab's guest", wait=True):
         if not disk.exists():
             need_space(parent, size=_NEEDED, what="Making the lab's Debian guest")
@@ -117,6 +117,23 @@ def host_disk(kit: Kit, *, accelerator: str, progress: Progress, cache: Path | N
                 _first_boot(kit, fresh, folder=folder, accelerator=accelerator, progress=progress)
                 _keep(fresh, disk)
     return disk
+
+
+def _disk(cache: Path | None) -> Path:
+    return (cache or cache_root()) / "guests" / recipe_hash() / "disk.img"
+
+
+def check_rights(cache: Path | None = None) -> None:
+    """Say early that the disk cannot be made: it is not in the cache, and this is not root.
+
+    Raises:
+        MachineError: That is so.
+    """
+    if os.geteuid() != 0 and not _disk(cache).exists():
+        raise MachineError(
+            "Making the lab's Debian guest needs root (it unpacks packages with their owners).",
+            hint="Run this once with sudo -E; later runs use the cached guest without root.",
+        )
 
 
 def _keep(fresh: Path, disk: Path) -> None:
@@ -129,11 +146,6 @@ def _keep(fresh: Path, disk: Path) -> None:
 
 def _bare_disk(folder: Path, progress: Progress) -> Path:
     progress.step("Making the Debian guest (once)")
-    if os.geteuid() != 0:
-        raise MachineError(
-            "Making the lab's Debian guest needs root (it unpacks packages with their owners).",
-            hint="Run this once with sudo -E; later runs use the cached guest without root.",
-        )
     tree, disk, extra = folder / "tree", folder / "disk.img", folder / "extra.tar"
     extra.write_bytes(_extra_files(folder))
     run(

@@ -16,6 +16,7 @@ from kmend.cli.demo.report import Source, report_of
 from kmend.cli.demo.timeline import Timeline
 from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic
+from kmend.lab.guests import check_rights
 from kmend.lab.host import ContainerHost, container_host
 from kmend.lab.lab import REPORT
 from kmend.model import wire
@@ -46,6 +47,7 @@ def walk(wishes: Wishes, timeline: Timeline) -> Story:
         InputError: No fix fits these kernels, or none works inside a container here.
         KmendError: A stage failed.
     """
+    check_rights()
     _clear(wishes.out)
     kernels = steps.find_kernels(wishes.release, timeline)
     kit = steps.fetch_kit(kernels, timeline)
