@@ -26,7 +26,8 @@ class Clock:
 def make(*, terminal: bool = False, width: int = 80) -> tuple[Timeline, io.StringIO, Clock]:
     """A timeline, what it prints, and its clock."""
     file, clock = io.StringIO(), Clock()
-    console = Console(file=file, force_terminal=terminal, width=width, highlight=False)
+    # The console's own environment: the tests mean the same on every terminal.
+    console = Console(file=file, force_terminal=terminal, width=width, highlight=False, _environ={"TERM": "xterm"})
     return Timeline(console, now=clock), file, clock
 
 
