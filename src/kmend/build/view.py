@@ -13,8 +13,9 @@ from kmend.elf.btf import struct_sizes
 from kmend.elf.reader import ElfFile
 from kmend.elf.running import VMLINUX, Running, RunningKernel, RunningModule
 from kmend.elf.tables import STRUCTURES
-from kmend.kit.errors import InputError, MachineError
-from kmend.linux.kernel import build_id_of
+from kmend.kit.errors import InputError
+from kmend.linux.kernel import note_build_id
+from kmend.linux.modules import module_name
 from kmend.model.kernel import Kit
 
 # CRC, name, owner, kind of export, and (since Linux 5.4) namespace, which may be empty.
@@ -129,18 +130,10 @@ def read_symvers(path: Path) -> dict[str, Export]:
     return found
 
 
-def module_name(path: str) -> str:
-    """A module's name as the kernel writes it, from its file name or path."""
-    return Path(path).name.split(".ko")[0].replace("-", "_")
-
-
 def _build_id(elf: ElfFile, section: str) -> str:
     """The GNU build id in a section, or "" where it holds none."""
     found = elf.section(section)
-    try:
-        return build_id_of(elf.content(found)) if found else ""
-    except MachineError:
-        return ""
+    return note_build_id(elf.content(found)) if found else ""
 
 
 def _again(kit: Kit) -> str:

@@ -10,7 +10,7 @@ import click
 
 from kmend.build.object_diff import LINUX_6_1, SIZE_NAMES, Report, Result
 from kmend.build.object_diff import object_diff as differ
-from kmend.build.view import Export, KernelView, module_name, read_symvers
+from kmend.build.view import Export, KernelView, read_symvers
 from kmend.cli.build import show_objections
 from kmend.elf.readelf import listed
 from kmend.elf.running import VMLINUX
@@ -18,6 +18,7 @@ from kmend.elf.tables import STRUCTURES
 from kmend.kernels import store
 from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic
+from kmend.linux.modules import module_name
 from kmend.model import wire
 
 _REFUSED = 2

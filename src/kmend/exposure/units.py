@@ -18,6 +18,7 @@ from kmend.kit.errors import InputError, MachineError
 from kmend.kit.files import write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import failed, run
+from kmend.linux.modules import module_name
 from kmend.model import wire
 from kmend.model.kernel import Kit
 
@@ -104,11 +105,6 @@ def parse(lines: Iterable[str], first: str) -> Iterator[tuple[str, str]]:
             name = module_name(Path(file[1]))
         elif unit:
             yield posixpath.normpath(_BUILD_FOLDER.sub("", unit[1], count=1)), name
-
-
-def module_name(path: Path) -> str:
-    """A module file's name as the kernel writes it."""
-    return path.name.split(".ko")[0].replace("-", "_")
 
 
 def _included(source: Path, built: frozenset[str]) -> dict[str, tuple[str, ...]]:

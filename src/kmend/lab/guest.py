@@ -10,9 +10,8 @@ from kmend.kit.errors import MachineError
 from kmend.lab import kernel_log
 from kmend.lab.channel import Answer
 from kmend.lab.machine import Machine
+from kmend.linux.kernel import note_build_id
 from kmend.model.lab import ContainerRecord, ProbeResult
-
-_NOTE_GNU_BUILD_ID = 3
 
 
 class GuestFault(MachineError):  # noqa: N818 - a noun of the lab
@@ -78,7 +77,7 @@ class Guest:
 
     def build_id(self) -> str:
         """GNU build id of the running kernel, lower-case hex; empty when it has none."""
-        return build_id(self.get("/sys/kernel/notes"))
+        return note_build_id(self.get("/sys/kernel/notes"))
 
     def loaded_modules(self) -> frozenset[str]:
         """Names of the loaded modules."""
@@ -145,16 +144,3 @@ class StagedGuest(Guest, ABC):
     @abstractmethod
     def modprobe(self, name: str) -> None:
         """Load one of the kernel's own modules with what it needs. Raises GuestFault."""
-
-
-def build_id(notes: bytes) -> str:
-    """The GNU build id in the notes of /sys/kernel/notes (ELF note layout); empty when there is none."""
-    at = 0
-    while at + 12 <= len(notes):
-        name_size, size, kind = (int.from_bytes(notes[at + i : at + i + 4], "little") for i in (0, 4, 8))
-        name_at = at + 12
-        content_at = name_at + (name_size + 3) // 4 * 4
-        if kind == _NOTE_GNU_BUILD_ID and notes[name_at : name_at + name_size] == b"GNU\0":
-            return notes[content_at : content_at + size].hex()
-        at = content_at + (size + 3) // 4 * 4
-    return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kmend.kit.errors import InputError
 from kmend.kit.run import run
+from kmend.linux.modules import module_name
 from kmend.model.kernel import Kit
 
 _MAGIC = b"070701"
@@ -71,11 +72,6 @@ def module_order(modules: Path, names: Iterable[str]) -> tuple[str, ...]:
             # modules.dep lists the nearest dependency first.
             order |= dict.fromkeys([*reversed(needs[file]), file])
     return tuple(order)
-
-
-def module_name(file: str) -> str:
-    """``kernel/net/foo-bar.ko.xz`` → ``foo_bar``, as the kernel writes it."""
-    return Path(file).name.split(".ko")[0].replace("-", "_")
 
 
 def module_content(path: Path) -> bytes:

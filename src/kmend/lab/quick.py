@@ -12,13 +12,13 @@ from kmend.lab.initramfs import (
     initramfs,
     link,
     module_content,
-    module_name,
     module_order,
     program,
 )
 from kmend.lab.machine import Machine, MachinePlan, machine
 from kmend.lab.probes import probe_result, wanted_modules
 from kmend.lab.programs import compile_static, own_source
+from kmend.linux.modules import module_name
 from kmend.model.kernel import Kit
 from kmend.model.lab import ContainerRecord, ProbeResult
 

@@ -32,10 +32,21 @@ def running_kernel(root: Path = Path("/")) -> HostKernel:
 
 
 def build_id_of(notes: bytes) -> str:
-    """The GNU build id in ELF notes, as lower-case hex (elf(5), Nhdr; names and values are padded to 4 bytes).
+    """The GNU build id in a kernel's ELF notes, as lower-case hex.
 
     Raises:
         MachineError: There is none.
+    """
+    found = note_build_id(notes)
+    if not found:
+        raise MachineError("/sys/kernel/notes holds no GNU build id, so this kernel cannot be told from others.")
+    return found
+
+
+def note_build_id(notes: bytes) -> str:
+    """The GNU build id in ELF notes, as lower-case hex; empty when there is none.
+
+    Source: elf(5), Nhdr; names and values are padded to 4 bytes.
     """
     place = 0
     while place + _HEADER.size <= len(notes):
@@ -47,7 +58,7 @@ def build_id_of(notes: bytes) -> str:
             if found and len(found) == value_size:
                 return found.hex()
         place = value + _padded(value_size)
-    raise MachineError("/sys/kernel/notes holds no GNU build id, so this kernel cannot be told from others.")
+    return ""
 
 
 def command_line(root: Path = Path("/")) -> tuple[str, ...]:

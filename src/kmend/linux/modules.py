@@ -37,6 +37,11 @@ class ModuleError(MachineError):
         self.code = code
 
 
+def module_name(file: str | Path) -> str:
+    """A module's name as the kernel writes it: ``kernel/net/foo-bar.ko.xz`` is ``foo_bar``."""
+    return Path(file).name.split(".ko")[0].replace("-", "_")
+
+
 class Loader(Protocol):
     """What changes the set of loaded modules."""
 

@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from kmend.kit.errors import InputError
-from kmend.lab.initramfs import cpio, link, module_content, module_name, module_order, program
+from kmend.lab.initramfs import cpio, link, module_content, module_order, program
+from kmend.linux.modules import module_name
 
 DEP = """\
 kernel/drivers/virtio/virtio_ring.ko:

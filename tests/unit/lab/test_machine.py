@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kmend.lab.guest import build_id
 from kmend.lab.guests import recipe_hash, tar
 from kmend.lab.machine import MachinePlan, boots, qemu_args
+from kmend.linux.kernel import note_build_id
 
 
 def plan(folder=Path("/scratch"), **more):
@@ -67,9 +67,9 @@ def test_build_id_from_notes():
         + (3).to_bytes(4, "little")
         + b"GNU\0\xde\xad\xbe\xef"
     )
-    assert build_id(xen + gnu + xen) == "deadbeef"
-    assert build_id(xen) == ""
-    assert build_id(b"") == ""
+    assert note_build_id(xen + gnu + xen) == "deadbeef"
+    assert note_build_id(xen) == ""
+    assert note_build_id(b"") == ""
 
 
 def test_recipe_hash_is_stable():
