@@ -46,7 +46,7 @@ def scan(lines: Sequence[str]) -> tuple[Function, ...]:
         if lines[at].rstrip() == "{":
             start = _header(lines, at)
             end = _end(lines, at)
-            name = _name("".join(lines[start:at]))
+            name = name_in("".join(lines[start:at]))
             if name:
                 found.append(Function(name=name, start=start, end=end))
             at = end
@@ -75,8 +75,8 @@ def _end(lines: Sequence[str], brace: int) -> int:
     return min(at + 1, len(lines))
 
 
-def _name(header: str) -> str:
-    """The function's name, or nothing when the braces belong to data."""
+def name_in(header: str) -> str:
+    """The name of the function that a header declares, or nothing when it declares data."""
     if "=" in header.split("(", 1)[0]:
         return ""
     for match in _CALL.finditer(header):

@@ -41,6 +41,14 @@ def _marks(original: Path, fixed: Path, lines: list[str]) -> dict[int, int]:
 
 def _hunks(original: Path, fixed: Path) -> Iterator[tuple[int, int]]:
     """Last line of each hunk in the fixed text, and by how many lines the rest has moved after it."""
+    for (old_start, old_count), (start, count) in hunks_between(original, fixed):
+        old_next = old_start + old_count + (old_count == 0)
+        new_next = start + count + (count == 0)
+        yield new_next - 1, new_next - old_next
+
+
+def hunks_between(original: Path, fixed: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """GNU diff's hunks without context: first line and number of lines, as in a hunk's header, on both sides."""
     done = run(["diff", "-a", "-U0", original, fixed], check=False)
     if done.code > _DIFFER:
         raise ProgramError(f"diff failed on {original}", code=done.code, output=done.stderr.decode())
@@ -48,6 +56,4 @@ def _hunks(original: Path, fixed: Path) -> Iterator[tuple[int, int]]:
         match = _HUNK.match(line)
         if match:
             old_start, old_count, start, count = (int(one) if one is not None else 1 for one in match.groups())
-            old_next = old_start + old_count + (old_count == 0)
-            new_next = start + count + (count == 0)
-            yield new_next - 1, new_next - old_next
+            yield (old_start, old_count), (start, count)

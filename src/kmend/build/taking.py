@@ -1,0 +1,175 @@
+"""What of an update is taken for a fix, and what is left out because the builder objected to it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from kmend.build.changes import Change
+from kmend.build.closure import Update
+from kmend.build.items import words
+from kmend.exposure.records import CveRecord
+from kmend.model.fix import Objection, ObjectionCode
+
+_QUOTED = re.compile(r"[‘'`](?:struct |union |enum )?([A-Za-z_]\w*)")
+_IN_FUNCTION = re.compile(r"In function [‘'`](\w+)")
+_FILE_LIMIT = 60
+_NOT_TAKEN_APART = frozenset((ObjectionCode.NO_CHANGE, ObjectionCode.AMBIGUOUS_SYMBOL))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeftOut:
+    """A change that is not taken, and the Objection to it."""
+
+    change: Change
+    objection: Objection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Taking:
+    """Changes to be taken over as one fix."""
+
+    seeds: frozenset[Change]
+    """The changes of the CVEs' own files."""
+    grown: frozenset[Change]
+    """What a compiler said is needed too."""
+    left_out: tuple[LeftOut, ...]
+    changes: frozenset[Change]
+    """What is taken: seeds and what they need, without what was left out and what needs that."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it changes, sorted."""
+        return tuple(sorted({change.path for change in self.changes}))
+
+    @property
+    def missing(self) -> frozenset[Change]:
+        """Seeds that are not taken."""
+        return self.seeds - self.changes
+
+
+def begun(update: Update, files: Sequence[str]) -> Taking:
+    """The changes of a fix's files with all that they need.
+
+    Of a header only that counts which its .c files have to do with, or all when they have to do with none of it.
+    """
+    code = update.of(file for file in files if not file.endswith(".h"))
+    seeds = set(code)
+    for header in (file for file in files if file.endswith(".h")):
+        seeds |= _concerned(update.of((header,)), code)
+    return _taken(
+        update, Taking(seeds=frozenset(seeds), grown=frozenset(), left_out=(), changes=frozenset()), files
+    )
+
+
+def _concerned(header: frozenset[Change], code: frozenset[Change]) -> frozenset[Change]:
+    spoken_of = frozenset[str]().union(*(one.added | one.removed for one in code))
+    touched = frozenset(
+        one
+        for one in header
+        if (one.names | one.gives | one.members | one.gone | one.lost_members) & spoken_of and not one.is_surrounding
+    )
+    return touched or header
+
+
+def _taken(update: Update, taking: Taking, files: Sequence[str]) -> Taking:
+    held = [one.change for one in taking.left_out]
+    found = update.closed(taking.seeds | taking.grown, without=held)
+    # What only stood between the items of files that nothing else is taken of.
+    real = {change.path for change in found if not change.is_surrounding} | set(files)
+    return replace(taking, changes=frozenset(change for change in found if change.path in real))
+
+
+def again(update: Update, taking: Taking, objections: Sequence[Objection], files: Sequence[str]) -> Taking | None:
+    """What to try after the builder objected: more, where names were missing; less, where it cannot be.
+
+    None when there is nothing sensible left to try.
+    """
+    if any(one.code in _NOT_TAKEN_APART for one in objections):
+        return None
+    grown: set[Change] = set()
+    left_out = list(taking.left_out)
+    known = {one.change for one in left_out}
+    for objection in objections:
+        more = _wanted(update, taking, objection) - known
+        if more:
+            grown |= more
+            continue
+        for change in _objected(taking, objection) - known:
+            known.add(change)
+            left_out.append(LeftOut(change=change, objection=objection))
+    if not grown and len(left_out) == len(taking.left_out):
+        return None
+    found = _taken(update, replace(taking, grown=taking.grown | grown, left_out=tuple(left_out)), files)
+    if found.changes == taking.changes or len(found.files) > _FILE_LIMIT:
+        return None
+    return found if any(not one.is_surrounding for one in found.changes & found.seeds) else None
+
+
+def _wanted(update: Update, taking: Taking, objection: Objection) -> frozenset[Change]:
+    """Changes that define or redefine what the compiler missed."""
+    if objection.code is not ObjectionCode.COMPILE_FAILED:
+        return frozenset()
+    found: set[Change] = set()
+    for line in objection.evidence:
+        if "error:" in line or "warning:" in line:
+            for word in _QUOTED.findall(line):
+                found |= update.givers(word, objection.place) | update.members(word, objection.place)
+                found |= update.changed_interfaces(word, objection.place)
+    return frozenset(found) - taking.changes
+
+
+def _objected(taking: Taking, objection: Objection) -> frozenset[Change]:
+    """The changes at an Objection's place; those that it may stem from when none is of just that name."""
+    file, _, rest = objection.place.partition(":")
+    stem = str(PurePosixPath(file.strip()).with_suffix(""))
+    mine = [
+        one
+        for one in taking.changes
+        if not one.is_surrounding and str(PurePosixPath(one.path).with_suffix("")) == stem
+    ]
+    if objection.code is ObjectionCode.NOT_BUILT:
+        return frozenset(mine)
+    if objection.code is ObjectionCode.COMPILE_FAILED:
+        return _faulty(mine, objection)
+    named = words(re.sub(r"\.(?:cold|isra|constprop|part)\b.*", "", rest))
+    exact = _touching(mine, named) or _touching(taking.changes, named)
+    return exact or frozenset(mine)
+
+
+def _faulty(mine: Collection[Change], objection: Objection) -> frozenset[Change]:
+    """The functions in which the compiler found errors; of an error elsewhere, what it names."""
+    found: set[Change] = set()
+    function = ""
+    for line in objection.evidence:
+        match = _IN_FUNCTION.search(line)
+        if match:
+            function = match[1]
+        elif "error:" in line:
+            found |= _touching(mine, {function}) or _touching(mine, _QUOTED.findall(line))
+    return frozenset(found) or frozenset(mine)
+
+
+def _touching(changes: Iterable[Change], names: Collection[str]) -> frozenset[Change]:
+    return frozenset(one for one in changes if one.names & set(names) and not one.is_surrounding)
+
+
+def closes(taking: Taking, record: CveRecord, files: Collection[str]) -> bool:
+    """Whether a fix of which something was left out still closes a CVE.
+
+    It does when nothing of the CVE's own files was left out, or when the record's text names functions that
+    change, and all of those were taken.
+
+    Args:
+        taking: What was taken.
+        record: Of the CVE.
+        files: The CVE's files that differ.
+    """
+    missing = [change for change in taking.missing if change.path in files]
+    if not missing:
+        return True
+    text = words(f"{record.title} {record.text}")
+    named = [change for change in taking.seeds if change.path in files and change.names & text]
+    return bool(named) and not any(change in taking.missing for change in named)
