@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kmend.build.closure import Update
+from kmend.cli.update.retaking import Retaker
 from kmend.cli.update.work import Shop
 from kmend.model import wire
 from kmend.model.fix import Fix, Objection, ObjectionCode
@@ -46,6 +48,8 @@ def make_plan(fixes: Sequence[Fix], states: Mapping[str, CveState] | None = None
             severity="high",
             score=7.8,
             files=("fs/a.c",),
+            sources=("fs/a.c",),
+            named=(),
             objects=("vmlinux",),
             commit="",
             state=state,
@@ -55,8 +59,14 @@ def make_plan(fixes: Sequence[Fix], states: Mapping[str, CveState] | None = None
         )
         for cve, (state, fix) in rows.items()
     )
-    planned = tuple(PlannedFix(name=fix.name, cves=fix.cves, files=("fs/a.c",), objects=()) for fix in fixes)
+    planned = tuple(
+        PlannedFix(name=fix.name, cves=fix.cves, files=("fs/a.c",), objects=(), exact=True) for fix in fixes
+    )
     return UpdatePlan(kernel=KERNEL, to_version="6.1.192-2", cves=cves, fixes=planned)
+
+
+def _no_update() -> Update:
+    raise AssertionError("nobody asked for the differences of the update")
 
 
 class Workshop:
@@ -75,7 +85,13 @@ class Workshop:
 
     def shop(self, out: Path, *, lab: bool = True) -> Shop:
         """The shop around it."""
-        return Shop(build_id=KERNEL.build_id, builds=self._builds, proves=self._proves if lab else None, out=out)
+        return Shop(
+            build_id=KERNEL.build_id,
+            builds=self._builds,
+            proves=self._proves if lab else None,
+            out=out,
+            retaker=Retaker(make_plan(()), _no_update),
+        )
 
     def _builds(self, fixes: Sequence[Fix], folder: Path) -> Livepatch | tuple[Objection, ...]:
         names = tuple(fix.name for fix in fixes)

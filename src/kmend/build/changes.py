@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +69,11 @@ class Change:
     creates: bool = False
     """Whether the file is new."""
 
+    @property
+    def speaks_of(self) -> frozenset[str]:
+        """All that it defines, defines otherwise, or takes away."""
+        return self.names | self.gives | self.members | self.gone | self.lost_members
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Side:
@@ -133,10 +139,10 @@ def _cut(span: _Span, before: _Side, after: _Side) -> list[_Span]:
     """What only adds or only takes away, cut where items begin, so that each can be taken alone."""
     if span.old[0] == span.old[1]:
         edges = _edges(span.new, after)
-        return [_Span(old=span.old, new=pair) for pair in zip(edges, edges[1:], strict=False)]
+        return [_Span(old=span.old, new=pair) for pair in itertools.pairwise(edges)]
     if span.new[0] == span.new[1]:
         edges = _edges(span.old, before)
-        return [_Span(old=pair, new=span.new) for pair in zip(edges, edges[1:], strict=False)]
+        return [_Span(old=pair, new=span.new) for pair in itertools.pairwise(edges)]
     return [span]
 
 

@@ -8,7 +8,6 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 
 from kmend.build.changes import Change, applied, changes
 from kmend.build.derive import file_diff, source_lines
@@ -30,9 +29,13 @@ def differing(units: Units, sources: Sources) -> tuple[str, ...]:
         folders |= {os.path.relpath(folder, sources.new) for folder, _, _ in os.walk(sources.new / base)}
     for folder in folders:
         if (sources.new / folder).is_dir():
-            files |= {f"{folder}/{one.name}" for one in os.scandir(sources.new / folder) if one.name.endswith(".h")}
+            files |= {
+                f"{folder}/{one.name}" for one in os.scandir(sources.new / folder) if one.name.endswith(".h")
+            }
     return tuple(
-        sorted(file for file in files if (sources.new / file).is_file() and differs(file, sources.old, sources.new))
+        sorted(
+            file for file in files if (sources.new / file).is_file() and differs(file, sources.old, sources.new)
+        )
     )
 
 

@@ -13,8 +13,8 @@ from kmend.build.items import words
 from kmend.exposure.records import CveRecord
 from kmend.model.fix import Objection, ObjectionCode
 
-_QUOTED = re.compile(r"[‘'`](?:struct |union |enum )?([A-Za-z_]\w*)")
-_IN_FUNCTION = re.compile(r"In function [‘'`](\w+)")
+_QUOTED = re.compile(r"[\u2018'`](?:struct |union |enum )?([A-Za-z_]\w*)")
+_IN_FUNCTION = re.compile(r"In function [\u2018'`](\w+)")
 _FILE_LIMIT = 60
 _NOT_TAKEN_APART = frozenset((ObjectionCode.NO_CHANGE, ObjectionCode.AMBIGUOUS_SYMBOL))
 
@@ -66,11 +66,7 @@ def begun(update: Update, files: Sequence[str]) -> Taking:
 
 def _concerned(header: frozenset[Change], code: frozenset[Change]) -> frozenset[Change]:
     spoken_of = frozenset[str]().union(*(one.added | one.removed for one in code))
-    touched = frozenset(
-        one
-        for one in header
-        if (one.names | one.gives | one.members | one.gone | one.lost_members) & spoken_of and not one.is_surrounding
-    )
+    touched = frozenset(one for one in header if one.speaks_of & spoken_of and not one.is_surrounding)
     return touched or header
 
 
@@ -156,20 +152,24 @@ def _touching(changes: Iterable[Change], names: Collection[str]) -> frozenset[Ch
     return frozenset(one for one in changes if one.names & set(names) and not one.is_surrounding)
 
 
-def closes(taking: Taking, record: CveRecord, files: Collection[str]) -> bool:
+def named_in(record: CveRecord, changes: Iterable[Change]) -> tuple[str, ...]:
+    """The items that differ and that a record's text speaks of, sorted."""
+    text = words(f"{record.title} {record.text}")
+    return tuple(sorted({name for change in changes if not change.is_surrounding for name in change.names & text}))
+
+
+def closes(taking: Taking, files: Collection[str], named: Collection[str]) -> bool:
     """Whether a fix of which something was left out still closes a CVE.
 
-    It does when nothing of the CVE's own files was left out, or when the record's text names functions that
-    change, and all of those were taken.
+    It does when nothing of the CVE's own files was left out, or when its record names functions that change and
+    all of those were taken. Whether the commit has more than the record says nobody can tell.
 
     Args:
         taking: What was taken.
-        record: Of the CVE.
         files: The CVE's files that differ.
+        named: What the CVE's record names in them.
     """
     missing = [change for change in taking.missing if change.path in files]
     if not missing:
         return True
-    text = words(f"{record.title} {record.text}")
-    named = [change for change in taking.seeds if change.path in files and change.names & text]
-    return bool(named) and not any(change in taking.missing for change in named)
+    return bool(named) and not any(change.names & set(named) for change in missing)

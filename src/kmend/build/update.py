@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from kmend.build.derive import derive
-from kmend.build.narrow import narrowed
+from kmend.build.closure import Update
 from kmend.build.sources import Sources
+from kmend.build.taking import begun, named_in
 from kmend.build.upstream import Clone, taken_over
 from kmend.exposure.concern import Concern, concern, differs
 from kmend.exposure.records import CveRecord
@@ -35,9 +35,8 @@ def plan_update(
     *,
     records: Mapping[str, CveRecord],
     units: Units,
-    sources: Sources,
+    update: Update,
     clone: Clone | None = None,
-    narrow: bool = False,
     progress: Progress,
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     """Every CVE that the changelog items close, and the fixes derived for those that concern the kernel.
@@ -50,11 +49,11 @@ def plan_update(
         items: What the distribution did between the two versions.
         records: CVE records by id; those that are missing make their CVEs unknown.
         units: What the kernel was built from.
-        sources: The kernel's own source and the newer one.
+        update: The differences between the kernel's own source and the newer one.
         clone: With the stable series' commits; a CVE whose commit merges gets a fix of its own.
-        narrow: Where there is no commit, take only the functions that a CVE's record names, if it names any.
         progress: Told about the steps.
     """
+    sources = update.sources
     progress.step("Looking which CVEs concern this kernel")
     subjects = {cve: item.subject for item in items for cve in item.cves}
     concerns: dict[str, Concern] = {}
@@ -66,13 +65,9 @@ def plan_update(
             concerns[cve] = _without_record(subjects[cve])
     exact = _from_commits(concerns, records, sources, clone, progress)
     concerns = _entangled(concerns, sources, exact)
-    if narrow:
-        proposals = _proposals(concerns, records, sources, exact)
-        exact |= proposals
-        concerns |= {cve: _narrowed(concerns[cve], fix) for cve, fix in proposals.items()}
     rest = {cve: one for cve, one in concerns.items() if one.state is CveState.FIX and cve not in exact}
     groups = grouped({cve: one.sources for cve, one in rest.items()})
-    fixes, refusals = _derived(groups, records, sources, progress)
+    fixes, refusals = _derived(groups, records, update, progress)
     fixes = [*exact.values(), *fixes]
     rows = [
         _row(
@@ -80,13 +75,13 @@ def plan_update(
             concerns[cve],
             records.get(cve),
             subjects[cve],
-            series=sources.series,
+            update=update,
             fixes=fixes,
             refusals=refusals,
         )
         for cve in concerns
     ]
-    planned = [_planned(fix, concerns) for fix in fixes]
+    planned = [_planned(fix, concerns, exact=fix.name in exact) for fix in fixes]
     plan = UpdatePlan(kernel=kernel, to_version=sources.new_version, cves=tuple(rows), fixes=tuple(planned))
     return plan, tuple(fixes)
 
@@ -130,18 +125,6 @@ def _from_commits(
     return found
 
 
-def _proposals(
-    concerns: Mapping[str, Concern], records: Mapping[str, CveRecord], sources: Sources, exact: Collection[str]
-) -> dict[str, Fix]:
-    open_ones = [cve for cve, one in concerns.items() if one.state is CveState.FIX and cve not in exact]
-    found = {cve: narrowed(records[cve], concerns[cve].sources, sources) for cve in open_ones}
-    return {cve: fix for cve, fix in found.items() if fix is not None}
-
-
-def _narrowed(one: Concern, fix: Fix) -> Concern:
-    return replace(one, code="narrowed", reason=fix.reasoning)
-
-
 def _without_record(subject: str) -> Concern:
     limited = _LIMITED.match(subject)
     if limited and not _OURS & set(re.split(r"[,/ ]+", limited["architectures"])):
@@ -171,24 +154,32 @@ def _entangled(concerns: Mapping[str, Concern], sources: Sources, exact: Collect
 
 
 def grouped(files: Mapping[str, Iterable[str]]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """CVEs joined where they share files: pairs of CVEs and all their files, both sorted, in the order given."""
+    """CVEs joined where they share .c files: pairs of CVEs and all their files, both sorted, in the order given.
+
+    Headers join only those that have nothing else: many files may use one, each for another thing.
+    """
     leader: dict[str, str] = {}
-    for cve, paths in files.items():
+    for cve, paths in [(cve, _joining(paths)) for cve, paths in files.items()]:
         together = {leader[path] for path in paths if path in leader}
         leader = {path: cve if old in together else old for path, old in leader.items()}
         leader |= dict.fromkeys(paths, cve)
     groups: dict[str, tuple[list[str], set[str]]] = {}
-    for cve, paths in files.items():
-        members, all_paths = groups.setdefault(leader[next(iter(paths))], ([], set()))
+    for cve, everything in files.items():
+        members, all_paths = groups.setdefault(leader[_joining(everything)[0]], ([], set()))
         members.append(cve)
-        all_paths.update(paths)
+        all_paths.update(everything)
     return tuple((tuple(members), tuple(sorted(paths))) for members, paths in groups.values())
+
+
+def _joining(paths: Iterable[str]) -> tuple[str, ...]:
+    found = tuple(paths)
+    return tuple(path for path in found if not path.endswith(".h")) or found
 
 
 def _derived(
     groups: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
     records: Mapping[str, CveRecord],
-    sources: Sources,
+    update: Update,
     progress: Progress,
 ) -> tuple[list[Fix], dict[str, str]]:
     """The fixes, and for each CVE of a group without one the reason."""
@@ -198,33 +189,39 @@ def _derived(
     for done, (cves, files) in enumerate(groups, 1):
         progress.amount(done, len(groups), unit="fixes")
         try:
-            fixes.append(_fix(cves, files, records, sources))
+            fixes.append(_fix(cves, files, records, update))
         except InputError as error:
             refusals |= dict.fromkeys(cves, error.message)
     return fixes, refusals
 
 
-def _fix(cves: tuple[str, ...], files: tuple[str, ...], records: Mapping[str, CveRecord], sources: Sources) -> Fix:
+def _fix(cves: tuple[str, ...], files: tuple[str, ...], records: Mapping[str, CveRecord], update: Update) -> Fix:
+    sources = update.sources
     commits = [one.commit[:12] for cve in cves if (one := records[cve].repair(sources.series))]
     upstream = f" (stable commits: {', '.join(commits)})" if commits else ""
     more = f" and {len(cves) - 1} more" if len(cves) > 1 else ""
-    return derive(
+    taking = begun(update, files)
+    diff = update.diff(taking.changes)
+    if not diff:
+        raise InputError(f"{', '.join(files)} differ, but not in text that can be taken over.")
+    return Fix(
         name=fix_name(cves, files),
         cves=cves,
         title=records[cves[0]].title + more,
-        old=sources.old,
-        new=sources.new,
-        files=files,
+        diff=diff,
         origin=f"Debian linux {sources.old_version} to {sources.new_version}{upstream}",
-        reasoning=_reasoning(cves, files),
+        reasoning=_reasoning(cves, files, taking.files),
     )
 
 
-def _reasoning(cves: tuple[str, ...], files: tuple[str, ...]) -> str:
+def _reasoning(cves: tuple[str, ...], files: tuple[str, ...], taken: tuple[str, ...]) -> str:
     text = (
         f"Derived: the whole difference of {', '.join(files)} between the two source versions, so it may carry "
         "other work on these files too. No person has read it."
     )
+    others = [file for file in taken if file not in files]
+    if others:
+        text += f" Parts of {', '.join(others)} come along, because those differences need them."
     if len(cves) > 1:
         text += f" {len(cves)} CVEs share these files and so this fix: {', '.join(cves)}."
     return text
@@ -246,19 +243,21 @@ def _row(
     record: CveRecord | None,
     subject: str,
     *,
-    series: str,
+    update: Update,
     fixes: Sequence[Fix],
     refusals: Mapping[str, str],
 ) -> PlannedCve:
     if cve in refusals:
         one = replace(one, state=CveState.REFUSED, code="not-derivable", reason=refusals[cve])
-    repair = record.repair(series) if record else None
+    repair = record.repair(update.sources.series) if record else None
     return PlannedCve(
         cve=cve,
         title=record.title if record else subject,
         severity=record.severity if record else "",
         score=record.score if record else 0.0,
         files=record.files if record else (),
+        sources=one.sources,
+        named=named_in(record, update.of(one.sources)) if record else (),
         objects=one.objects,
         commit=repair.commit if repair else "",
         state=one.state,
@@ -268,7 +267,9 @@ def _row(
     )
 
 
-def _planned(fix: Fix, concerns: Mapping[str, Concern]) -> PlannedFix:
+def _planned(fix: Fix, concerns: Mapping[str, Concern], *, exact: bool) -> PlannedFix:
     files = {file for cve in fix.cves for file in concerns[cve].sources}
     objects = {name for cve in fix.cves for name in concerns[cve].objects}
-    return PlannedFix(name=fix.name, cves=fix.cves, files=tuple(sorted(files)), objects=tuple(sorted(objects)))
+    return PlannedFix(
+        name=fix.name, cves=fix.cves, files=tuple(sorted(files)), objects=tuple(sorted(objects)), exact=exact
+    )

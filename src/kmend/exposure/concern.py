@@ -26,7 +26,7 @@ class Concern:
     reason: str
     objects: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    """.c files that this kernel is built from and that differ between the two source trees."""
+    """Files that this kernel is built from, and headers that it may use, that differ between the source trees."""
 
 
 def concern(record: CveRecord, units: Units, *, old: Path, new: Path) -> Concern:
@@ -35,53 +35,52 @@ def concern(record: CveRecord, units: Units, *, old: Path, new: Path) -> Concern
     "Not built" is said only when none of the code that the record names can be in the kernel; what cannot be told
     is ``UNKNOWN``.
     """
-    code = [file for file in record.files if not _is_no_code(file)]
-    sources = tuple(file for file in code if file in units.objects)
-    objects = tuple(sorted({name for file in sources for name in units.objects[file]}))
+    code = [_as_here(file, units, old=old, new=new) for file in record.files if not _is_no_code(file)]
+    sources = tuple(file for file in code if file in units.objects or file in units.included)
+    objects = tuple(sorted({name for file in sources for name in _objects(file, units)}))
+    headers = tuple(file for file in code if file.endswith(".h") and _may_be_used(file, units))
     refusal = _refusal(code, units, old=old, new=new)
     if refusal is not None:
         return Concern(
             state=refusal.state, code=refusal.code, reason=refusal.reason, objects=objects, sources=sources
         )
+    differing = tuple(file for file in (*sources, *headers) if differs(file, old, new))
+    if differing:
+        return Concern(state=CveState.FIX, code="", reason="", objects=objects, sources=differing)
     if not sources:
         return _not_there(code, old, new)
-    differing = tuple(file for file in sources if differs(file, old, new))
-    if not differing:
-        return Concern(
-            state=CveState.REFUSED,
-            code="no-difference",
-            reason=f"{_few(sources)} do not differ between the two sources: fixed before, or in another file.",
-            objects=objects,
-        )
-    return Concern(state=CveState.FIX, code="", reason="", objects=objects, sources=differing)
+    return Concern(
+        state=CveState.REFUSED,
+        code="no-difference",
+        reason=f"{_few(sources)} do not differ between the two sources: fixed before, or in another file.",
+        objects=objects,
+    )
+
+
+def _as_here(file: str, units: Units, *, old: Path, new: Path) -> str:
+    """The file that a record means: of that name in a folder of that name, where mainline has moved it since."""
+    if (old / file).exists() or (new / file).exists():
+        return file
+    tail = PurePosixPath(file).parts[-2:]
+    alike = [known for known in units.objects if PurePosixPath(known).parts[-2:] == tail]
+    return alike[0] if len(alike) == 1 else file
+
+
+def _objects(file: str, units: Units) -> tuple[str, ...]:
+    roots = units.included.get(file, (file,))
+    return tuple(name for root in roots for name in units.objects.get(root, ()))
 
 
 def _refusal(code: list[str], units: Units, *, old: Path, new: Path) -> Concern | None:
-    """Why no fix of .c files alone can close it, or why nobody can say; None when nothing stands against it."""
-    built = [file for file in code if file in units.objects]
-    included = [file for file in code if file in units.included and differs(file, old, new)]
-    if included:
-        roots = ", ".join(units.included[included[0]])
-        return _refused("included", f"{included[0]} is compiled as a part of {roots}, if at all.")
+    """Why no fix of C files can close it; None when nothing stands against it."""
     apart = [file for file in code if file.startswith(_APART)]
     if apart:
         return _refused("apart", f"{_few(apart)} are in the kernel's image, but not code of the running kernel.")
-    assembler = [file for file in built if not file.endswith(".c") and differs(file, old, new)]
+    assembler = [
+        file for file in code if file in units.objects and not file.endswith(".c") and differs(file, old, new)
+    ]
     if assembler:
         return _refused("assembler", f"{_few(assembler)} are written in assembler.")
-    headers = [
-        file for file in code if file.endswith(".h") and _may_be_used(file, units) and differs(file, old, new)
-    ]
-    if headers and built:
-        return _refused(
-            "needs-header", f"The fix changes {_few(headers)}; fixes with headers are not derived yet."
-        )
-    if headers:
-        return Concern(
-            state=CveState.UNKNOWN,
-            code="header-only",
-            reason=f"None of its .c files is built here, but {_few(headers)} may be used by others.",
-        )
     return None
 
 

@@ -33,13 +33,17 @@ class PlannedCve:
     """CVSS base score; 0 when the record does not say."""
     files: tuple[str, ...]
     """As its record names them."""
+    sources: tuple[str, ...]
+    """Those of them, by their names here, that concern this kernel and differ between the two versions."""
+    named: tuple[str, ...]
+    """Functions and types in ``sources`` that differ and that the record's text speaks of."""
     objects: tuple[str, ...]
     """``vmlinux`` and modules that hold its .c files; empty when none does."""
     commit: str
     """Upstream stable commit that closed it in this series; empty when not known."""
     state: CveState
     code: str
-    """Short word for the reason; for ``fix`` empty, or ``narrowed`` when the fix may lack a part of the commit."""
+    """Short word for the reason; empty for ``fix``."""
     reason: str
     fix: str
     """Name of the fix that closes it; empty when there is none."""
@@ -52,7 +56,10 @@ class PlannedFix:
     name: str
     cves: tuple[str, ...]
     files: tuple[str, ...]
+    """Of its CVEs; it changes others too where those need it."""
     objects: tuple[str, ...]
+    exact: bool
+    """Whether it is an upstream commit; else it is derived, and parts of it may be left out when it is built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,17 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartLeftOut:
+    """A part of a derived fix that the builder objected to, so that the fix was built without it."""
+
+    file: str
+    names: tuple[str, ...]
+    """Functions, types or variables of that part."""
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FixResult:
     """What became of one fix, as in results/NAME.json."""
 
@@ -100,6 +118,10 @@ class FixResult:
     advice: str
     functions: int
     """How many functions its livepatch replaces."""
+    left_out: tuple[PartLeftOut, ...]
+    """Parts without which it was built; the fix as it was built is in ``taken/NAME`` then."""
+    closes: tuple[str, ...]
+    """The CVEs that are closed by what was built; none when nothing was."""
     build_seconds: float
     lab_seconds: float
 

@@ -72,5 +72,7 @@ def test_what_a_directive_says_is_true(tmp_path: Path, old: list[str], new: list
         tail = numbered[len(numbered) - after :]
         blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
         last = blocks[-2] if len(blocks) > 1 else None
-        if last is not None and last.b + last.size == len(new) and last.a + last.size == len(old):
+        # Without an end of a function after the last change no directive can stand there.
+        ended = last is not None and "}" in new[max(0, last.b - 1) : -1]
+        if ended and last.b + last.size == len(new) and last.a + last.size == len(old):
             assert tail[-1][0] == len(old) or not tail

@@ -3,6 +3,7 @@
 import pytest
 
 from kmend.build import fixes as fix_folders
+from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.update import fix_name, grouped, plan_update
 from kmend.exposure import records
@@ -39,11 +40,9 @@ def made(tmp_path):
         for cve in [*known, *SUBJECTS]
     ]
     sources = Sources(old=old, new=new, old_version="6.1.170-3", new_version="6.1.192-2")
-    return (
-        *plan_update(KERNEL, items, records=known, units=make_units(FILES), sources=sources, progress=Silent()),
-        old,
-        new,
-    )
+    units = make_units(FILES)
+    update = Update.between(units, sources, progress=Silent())
+    return *plan_update(KERNEL, items, records=known, units=units, update=update, progress=Silent()), old, new
 
 
 def test_every_cve_has_a_row_that_says_what_becomes_of_it(made):
@@ -53,8 +52,8 @@ def test_every_cve_has_a_row_that_says_what_becomes_of_it(made):
         "CVE-2026-1001": (CveState.FIX, ""),
         "CVE-2026-1002": (CveState.FIX, ""),
         "CVE-2026-1003": (CveState.FIX, ""),
-        "CVE-2026-1004": (CveState.REFUSED, "needs-header"),
-        "CVE-2026-1005": (CveState.REFUSED, "entangled"),
+        "CVE-2026-1004": (CveState.FIX, ""),
+        "CVE-2026-1005": (CveState.FIX, ""),
         "CVE-2026-1006": (CveState.NOT_BUILT, "not-built"),
         "CVE-2026-1007": (CveState.UNKNOWN, "no-record"),
         "CVE-2026-1008": (CveState.NOT_BUILT, "other-architecture"),
@@ -70,6 +69,7 @@ def test_cves_of_one_file_share_a_fix_that_names_them(made):
     assert [(one.name, one.cves) for one in plan.fixes] == [
         ("fs-a-and-1-files-2-cves", ("CVE-2026-1001", "CVE-2026-1002")),
         ("CVE-2026-1003", ("CVE-2026-1003",)),
+        ("include-linux-x-and-1-files-2-cves", ("CVE-2026-1004", "CVE-2026-1005")),
     ]
     assert "share these files" in fixes[0].reasoning
     assert "6.1.170-3 to 6.1.192-2 (stable commits: b1b0b9efe641" in fixes[0].origin
@@ -82,7 +82,8 @@ def test_the_fixes_lead_from_the_old_files_to_the_new_ones(made, tmp_path):
         fix_folders.save(fix, tmp_path / "fixes" / fix.name)
     loaded = tuple(fix_folders.load(tmp_path / "fixes" / fix.name) for fix in fixes)
     texts = fix_folders.changed(loaded, source=old)
-    assert texts == {path: (new / path).read_text() for path in ("fs/a.c", "fs/b.c", "net/d.c")}
+    files = ("fs/a.c", "fs/b.c", "include/linux/x.h", "net/d.c", "net/e.c")
+    assert texts == {path: (new / path).read_text() for path in files}
 
 
 def test_groups_join_over_several_files():

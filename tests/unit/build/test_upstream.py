@@ -7,6 +7,7 @@ import pytest
 
 from kmend.build import fixes as fix_folders
 from kmend.build import upstream
+from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.update import plan_update
 from kmend.exposure import records
@@ -88,7 +89,7 @@ def test_conflicts_and_what_is_there_already_are_named(clone, tmp_path):
 
 
 def test_the_plan_prefers_commits(clone, tmp_path):
-    """The commit's own files count, each CVE has a fix of its own, and a header's commit does not bar the file."""
+    """The commit's own files count, each CVE has a fix of its own, and without one the difference is taken."""
     its, (_, one, two) = clone
     vulns = write_records(
         tmp_path / "vulns", *(record(f"CVE-2026-100{at}", "fs/a.c", "fs/a.h") for at in range(3))
@@ -96,23 +97,25 @@ def test_the_plan_prefers_commits(clone, tmp_path):
     for cve, commit in (("CVE-2026-1000", one), ("CVE-2026-1001", two), ("CVE-2026-1002", "f" * 40)):
         (vulns / f"cve/published/2026/{cve}.dyad").write_text(f"5.3:{'a' * 40}:6.1.178:{commit}\n")
     known = records.read(vulns)
+    units = make_units({"fs/a.c": "vmlinux"})
+    sources = Sources(
+        old=tree_with(tmp_path, "old", ORIGINAL),
+        new=tree_with(tmp_path, "new", FIXED_BOTH, header="2"),
+        old_version="6.1.170-3",
+        new_version="6.1.192-2",
+    )
     plan, fixes = plan_update(
         KERNEL,
         [ChangelogItem(version="6.1.192-2", subject="s", cves=tuple(known))],
         records=known,
-        units=make_units({"fs/a.c": "vmlinux"}),
-        sources=Sources(
-            old=tree_with(tmp_path, "old", ORIGINAL),
-            new=tree_with(tmp_path, "new", FIXED_BOTH, header="2"),
-            old_version="6.1.170-3",
-            new_version="6.1.192-2",
-        ),
+        units=units,
+        update=Update.between(units, sources, progress=Silent()),
         clone=its,
         progress=Silent(),
     )
-    assert [(row.state, row.code) for row in plan.cves] == [
-        (CveState.FIX, ""),
-        (CveState.REFUSED, "needs-header"),
-        (CveState.REFUSED, "needs-header"),
-    ]
-    assert [(fix.name, fix.origin) for fix in fixes] == [("CVE-2026-1000", f"upstream stable commit {one}")]
+    assert [(row.state, row.code) for row in plan.cves] == [(CveState.FIX, "")] * 3
+    origins = {fix.name: fix.origin for fix in fixes}
+    assert origins.pop("CVE-2026-1000") == f"upstream stable commit {one}"
+    assert "6.1.170-3 to 6.1.192-2" in origins.pop("CVE-2026-1002")
+    exact = {one.name: one.exact for one in plan.fixes}
+    assert (exact["CVE-2026-1000"], exact["CVE-2026-1002"]) == (True, False)

@@ -12,6 +12,7 @@ from kmend.model.update import (
     CveState,
     FixResult,
     Outcome,
+    PartLeftOut,
     PlannedCve,
     Together,
     UpdatePlan,
@@ -27,6 +28,7 @@ WORDS = {
     Outcome.NOT_BUILT: "this kernel does not contain the code",
     Outcome.UNKNOWN: "could not be told",
 }
+_CLOSED = frozenset((Outcome.PROVEN, Outcome.BUILT))
 _OF_STATE = {
     CveState.NOT_BUILT: Outcome.NOT_BUILT,
     CveState.REFUSED: Outcome.REFUSED,
@@ -50,14 +52,7 @@ def report(plan: UpdatePlan, results: Sequence[FixResult], *, together: Together
 
 
 def _row(cve: PlannedCve, results: Mapping[str, FixResult], inside: frozenset[str]) -> CveOutcome:
-    result = results.get(cve.fix) if cve.fix else None
-    if result is not None:
-        # What the plan says of a fix ("narrowed") stays beside a livepatch that was built of it.
-        outcome, code, reason = result.outcome, result.code or cve.code, result.reason or cve.reason
-    elif cve.state is CveState.FIX:
-        outcome, code, reason = Outcome.PENDING, cve.code, cve.reason
-    else:
-        outcome, code, reason = _OF_STATE[cve.state], cve.code, cve.reason
+    outcome, code, reason = _fate(cve, results.get(cve.fix) if cve.fix else None)
     return CveOutcome(
         cve=cve.cve,
         title=cve.title,
@@ -68,8 +63,26 @@ def _row(cve: PlannedCve, results: Mapping[str, FixResult], inside: frozenset[st
         outcome=outcome,
         code=code,
         reason=reason,
-        together=cve.fix in inside,
+        together=cve.fix in inside and outcome in _CLOSED,
     )
+
+
+def _fate(cve: PlannedCve, result: FixResult | None) -> tuple[Outcome, str, str]:
+    """Outcome, code and reason of one CVE."""
+    if result is None:
+        outcome = Outcome.PENDING if cve.state is CveState.FIX else _OF_STATE[cve.state]
+        return outcome, cve.code, cve.reason
+    if result.outcome not in _CLOSED or not result.left_out:
+        return result.outcome, result.code or cve.code, result.reason or cve.reason
+    if cve.cve not in result.closes:
+        part = next((one for one in result.left_out if one.file in cve.sources), result.left_out[0])
+        return Outcome.REFUSED, part.code, f"The fix was built without its part. {_missing(part)}"
+    parts = " ".join(_missing(part) for part in result.left_out)
+    return result.outcome, "in-part", f"Built, but not the whole difference. {parts}"
+
+
+def _missing(part: PartLeftOut) -> str:
+    return f"Left out: {', '.join(part.names)} in {part.file} [{part.code}] {part.reason}"
 
 
 def counts(made: UpdateReport) -> tuple[tuple[Outcome, int, tuple[tuple[str, int], ...]], ...]:

@@ -9,12 +9,14 @@ import click
 
 from kmend.build import fixes as fix_folders
 from kmend.build import upstream
+from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.update import plan_update
 from kmend.cli.output import show_json
 from kmend.cli.progress import shown
 from kmend.cli.update.report import WORDS, counts, page
 from kmend.cli.update.report import report as make_report
+from kmend.cli.update.retaking import as_built
 from kmend.cli.update.together import put_together
 from kmend.cli.update.work import Shop, read_result, real_shop, work_off
 from kmend.exposure import records as cve_records
@@ -55,9 +57,6 @@ def update() -> None:
 )
 @click.option("--git", "clone", type=_PATH, help="Clone of the stable kernel: take the very commits that merge.")
 @click.option(
-    "--narrow", is_flag=True, help="Take only functions that a CVE's record names: proposals that may lack a part."
-)
-@click.option(
     "--out", type=_PATH, default=Path("build/update"), show_default=True, help="Folder for plan and fixes."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -67,7 +66,6 @@ def plan(
     *,
     records: Path | None,
     clone: Path | None,
-    narrow: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -76,7 +74,7 @@ def plan(
     Writes OUT/fixes/NAME/ (fix folders) and OUT/plan.json.
     """
     with shown() as progress:
-        made, fixes = _plan(release, version, records=records, clone=clone, narrow=narrow, progress=progress)
+        made, fixes = _plan(release, version, records=records, clone=clone, progress=progress)
     for fix in fixes:
         fix_folders.save(fix, out / FIXES / fix.name)
     write_atomic(out / PLAN, wire.dump(made))
@@ -114,7 +112,7 @@ def build_(
     kit = store.load(release)
     made = _read_plan(path, kit.kernel)
     fixes = [_planned_fix(path.parent / FIXES / one.name, one) for one in made.fixes]
-    shop = real_shop(kit, path.parent, lab=lab == "quick", number=number)
+    shop = real_shop(kit, made, path.parent, lab=lab == "quick", number=number)
     with lock(path.parent / ".lock", what="this update"), shown() as progress:
         report = _work(made, fixes, shop, jobs=jobs, limit=limit, again=again, lab=lab, progress=progress)
     if as_json:
@@ -163,7 +161,9 @@ def _work(
         if not shop.proves:
             good |= {one.name for one in results if one.outcome is Outcome.PROVEN}
         if good:
-            together = put_together([fix for fix in fixes if fix.name in good], shop, progress=progress)
+            together = put_together(
+                [as_built(fix, shop.out) for fix in fixes if fix.name in good], shop, progress=progress
+            )
     finally:
         known = [result for fix in fixes if (result := read_result(shop, fix))]
         report = make_report(made, known, together=together, lab=lab)
@@ -193,7 +193,6 @@ def _plan(
     *,
     records: Path | None,
     clone: Path | None,
-    narrow: bool,
     progress: Progress,
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     kit = store.load(release)
@@ -203,14 +202,15 @@ def _plan(
     items = changelog.between(changelog.read(store.changelog(version)), old, version)
     progress.step("Reading the CVE records")
     known = cve_records.read(records, changelog.cves_closed(items)) if records else {}
+    built_from = units(kit, progress=progress)
+    sources = Sources(old=kit.source, new=new, old_version=old, new_version=version)
     return plan_update(
         kit.kernel,
         items,
         records=known,
-        units=units(kit, progress=progress),
-        sources=Sources(old=kit.source, new=new, old_version=old, new_version=version),
+        units=built_from,
+        update=Update.between(built_from, sources, progress=progress),
         clone=upstream.check(clone) if clone else None,
-        narrow=narrow,
         progress=progress,
     )
 

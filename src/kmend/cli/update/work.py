@@ -14,16 +14,17 @@ from pathlib import Path
 
 from kmend.build.builder import build
 from kmend.build.plan import plan
+from kmend.cli.update.retaking import Attempt, Retaker, keep, real_retaker
 from kmend.kit.errors import InputError, KmendError, MachineError, ProgramError
 from kmend.kit.files import write_atomic
 from kmend.kit.progress import Progress, Silent
 from kmend.lab.lab import run_lab
 from kmend.model import wire
-from kmend.model.fix import Fix, Objection
+from kmend.model.fix import Fix, Objection, ObjectionCode
 from kmend.model.kernel import Kit
 from kmend.model.lab import LabReport, Profile
 from kmend.model.livepatch import Livepatch
-from kmend.model.update import FixResult, Outcome
+from kmend.model.update import FixResult, Outcome, UpdatePlan
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ class Shop:
     proves: Proves | None
     """None when no VM is asked for."""
     out: Path
-    """Folder of the plan: ``results``, ``built`` and ``together`` come here."""
+    """Folder of the plan: ``results``, ``built``, ``taken`` and ``together`` come here."""
+    retaker: Retaker
+    """Knows what can be left out of a derived fix."""
 
 
-def real_shop(kit: Kit, out: Path, *, lab: bool, number: int) -> Shop:
-    """Builder and lab for one kernel."""
+def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) -> Shop:
+    """Builder and lab for one kernel and a plan for it."""
 
     def builds(fixes: Sequence[Fix], folder: Path) -> Livepatch | tuple[Objection, ...]:
         return build(plan(fixes, kit.kernel, number=number), kit, out=folder, progress=Silent())
@@ -52,7 +55,13 @@ def real_shop(kit: Kit, out: Path, *, lab: bool, number: int) -> Shop:
     def proves(folder: Path) -> LabReport:
         return run_lab(kit, folder, profile=Profile.QUICK, progress=Silent())
 
-    return Shop(build_id=kit.kernel.build_id, builds=builds, proves=proves if lab else None, out=out)
+    return Shop(
+        build_id=kit.kernel.build_id,
+        builds=builds,
+        proves=proves if lab else None,
+        out=out,
+        retaker=real_retaker(made, kit),
+    )
 
 
 def diff_hash(fix: Fix) -> str:
@@ -162,6 +171,8 @@ def one(fix: Fix, shop: Shop, *, before: FixResult | None) -> FixResult:
         reason="",
         advice="",
         functions=0,
+        left_out=(),
+        closes=(),
         build_seconds=0.0,
         lab_seconds=0.0,
     )
@@ -189,8 +200,9 @@ def _tried(fix: Fix, shop: Shop, *, blank: FixResult, before: FixResult | None) 
     else:
         shutil.rmtree(folder, ignore_errors=True)
         begin = time.monotonic()
-        made = shop.builds((fix,), folder)
-        built = replace(_of_build(made, blank), build_seconds=round(time.monotonic() - begin, 1))
+        attempt = shop.retaker.build(fix, shop.builds, folder)
+        keep(attempt, fix, shop.out)
+        built = replace(_of_build(attempt, blank), build_seconds=round(time.monotonic() - begin, 1))
     if built.outcome is not Outcome.BUILT or shop.proves is None:
         return built
     report = shop.proves(folder)
@@ -206,18 +218,40 @@ def _tried(fix: Fix, shop: Shop, *, blank: FixResult, before: FixResult | None) 
     )
 
 
-def _of_build(made: Livepatch | tuple[Objection, ...], blank: FixResult) -> FixResult:
-    if isinstance(made, Livepatch):
-        return replace(blank, outcome=Outcome.BUILT, code="", functions=len(made.functions))
-    first = made[0]
-    more = f" (and {len(made) - 1} more objections)" if len(made) > 1 else ""
+def _of_build(attempt: Attempt, blank: FixResult) -> FixResult:
+    if isinstance(attempt.made, Livepatch):
+        return _of_livepatch(attempt, attempt.made, blank)
+    first = attempt.made[0]
+    more = f" (and {len(attempt.made) - 1} more objections)" if len(attempt.made) > 1 else ""
     evidence = f": {line}" if (line := _telling(first.evidence)) else ""
     return replace(
         blank,
-        outcome=Outcome.REFUSED,
+        # What compiles to the same code closes nothing here: the difference is in code that this kernel has not.
+        outcome=Outcome.NOT_BUILT if first.code is ObjectionCode.NO_CHANGE else Outcome.REFUSED,
         code=str(first.code),
         reason=f"{first.place}: {first.reason}{evidence}{more}",
         advice=first.advice,
+    )
+
+
+def _of_livepatch(attempt: Attempt, made: Livepatch, blank: FixResult) -> FixResult:
+    built = replace(
+        blank,
+        outcome=Outcome.BUILT,
+        code="",
+        functions=len(made.functions),
+        left_out=attempt.left_out,
+        closes=attempt.closes,
+    )
+    if attempt.closes:
+        return built
+    first = attempt.left_out[0]
+    return replace(
+        built,
+        outcome=Outcome.REFUSED,
+        code=first.code,
+        reason=f"What is left without {', '.join(first.names)} may not close any of its CVEs. {first.reason}",
+        advice="Write this fix by hand: docs/howto/write-a-fix.md.",
     )
 
 

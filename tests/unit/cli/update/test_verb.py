@@ -50,7 +50,7 @@ def kmend(tmp_path, monkeypatch):
     def run(*words, shop=None, kernel=KERNEL):
         kit.kernel = kernel
         if shop:
-            monkeypatch.setattr(verb, "real_shop", lambda kit, out, lab, number: shop.shop(out, lab=lab))
+            monkeypatch.setattr(verb, "real_shop", lambda kit, made, out, lab, number: shop.shop(out, lab=lab))
         monkeypatch.setattr("sys.argv", ["kmend", "update", *words, "--kernel", KERNEL.release])
         return main.run_command(main.kmend)
 

@@ -1,0 +1,152 @@
+"""Builds a derived fix; what the builder objects to is left out, and the rest tried again."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from kmend.build import fixes as fix_folders
+from kmend.build.closure import Update
+from kmend.build.sources import Sources
+from kmend.build.taking import Taking, again, begun, closes
+from kmend.exposure.units import units
+from kmend.kernels import store
+from kmend.kit.progress import Silent
+from kmend.model.fix import Fix, Objection
+from kmend.model.kernel import Kit
+from kmend.model.livepatch import Livepatch
+from kmend.model.update import PartLeftOut, PlannedCve, PlannedFix, UpdatePlan
+
+_ROUNDS = 8
+
+Builds = Callable[[Sequence[Fix], Path], Livepatch | tuple[Objection, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of one fix in the builder."""
+
+    made: Livepatch | tuple[Objection, ...]
+    """The livepatch, or the Objections to the whole fix."""
+    fix: Fix
+    """As it was built."""
+    left_out: tuple[PartLeftOut, ...] = ()
+    closes: tuple[str, ...] = ()
+
+
+class Retaker:
+    """The differences of a plan's update, read when they are needed first."""
+
+    def __init__(self, plan: UpdatePlan, load: Callable[[], Update]) -> None:
+        self._fixes: Mapping[str, PlannedFix] = {one.name: one for one in plan.fixes}
+        self._cves: Mapping[str, PlannedCve] = {one.cve: one for one in plan.cves}
+        self._load = load
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _update(self) -> Update:
+        return self._load()
+
+    def build(self, fix: Fix, builds: Builds, folder: Path) -> Attempt:
+        """Build a fix, whole or else without what the builder objects to, as long as that makes sense.
+
+        Args:
+            fix: As planned.
+            builds: The builder.
+            folder: Where the livepatch goes.
+        """
+        first = builds((fix,), folder)
+        if isinstance(first, Livepatch):
+            return Attempt(made=first, fix=fix, closes=fix.cves)
+        planned = self._fixes.get(fix.name)
+        if planned is None or planned.exact:
+            return Attempt(made=first, fix=fix)
+        return self._retaken(fix, planned, first, builds=builds, folder=folder) or Attempt(made=first, fix=fix)
+
+    def _retaken(
+        self,
+        fix: Fix,
+        planned: PlannedFix,
+        objections: tuple[Objection, ...],
+        *,
+        builds: Builds,
+        folder: Path,
+    ) -> Attempt | None:
+        with self._lock:
+            update = self._update
+        taking = begun(update, planned.files)
+        for _ in range(_ROUNDS):
+            following = again(update, taking, objections, planned.files)
+            if following is None:
+                return None
+            taking = following
+            tried = _as_taken(fix, taking, update)
+            made = builds((tried,), folder)
+            if isinstance(made, Livepatch):
+                left_out, closed = _parts(taking), self._closed(fix, taking)
+                return Attempt(made=made, fix=tried, left_out=left_out, closes=closed)
+            objections = made
+        return None
+
+    def _closed(self, fix: Fix, taking: Taking) -> tuple[str, ...]:
+        planned = [self._cves[cve] for cve in fix.cves]
+        return tuple(one.cve for one in planned if closes(taking, one.sources, one.named))
+
+
+def _as_taken(fix: Fix, taking: Taking, update: Update) -> Fix:
+    left = "; ".join(f"{part.file}: {', '.join(part.names)} ({part.code})" for part in _parts(taking))
+    reasoning = f"{fix.reasoning} Left out, because it cannot be livepatched: {left}." if left else fix.reasoning
+    return replace(fix, diff=update.diff(taking.changes), reasoning=reasoning)
+
+
+def _parts(taking: Taking) -> tuple[PartLeftOut, ...]:
+    """What is missing: what was objected to, and what cannot be without it."""
+    why = {one.change: one.objection for one in taking.left_out}
+    first = next(iter(why.values()), None)
+    found = []
+    for change in sorted(taking.missing | why.keys(), key=lambda one: (one.path, sorted(one.names))):
+        objection = why.get(change)
+        if objection is not None:
+            reason = f"{objection.place}: {objection.reason}"
+        else:
+            reason = f"It needs what was left out ({first.place})." if first else ""
+        found.append(
+            PartLeftOut(
+                file=change.path,
+                names=tuple(sorted(change.names)),
+                code=str(objection.code) if objection else "needs-left-out",
+                reason=reason,
+            )
+        )
+    return tuple(found)
+
+
+def real_retaker(plan: UpdatePlan, kit: Kit) -> Retaker:
+    """For a plan and its kernel; the newer source is fetched again if the cache has lost it."""
+
+    def load() -> Update:
+        old = kit.kernel.version
+        series = ".".join(old.split(".")[:2])
+        new = store.source(series, plan.to_version, progress=Silent())
+        sources = Sources(old=kit.source, new=new, old_version=old, new_version=plan.to_version)
+        return Update.between(units(kit, progress=Silent()), sources, progress=Silent())
+
+    return Retaker(plan, load)
+
+
+def as_built(fix: Fix, out: Path) -> Fix:
+    """The fix as it was built last: larger or smaller than planned, when that was not what could be built."""
+    folder = out / "taken" / fix.name
+    return fix_folders.load(folder) if folder.is_dir() else fix
+
+
+def keep(attempt: Attempt, planned: Fix, out: Path) -> None:
+    """Remember how a fix was built, in ``taken/NAME``; nothing is there when it was built as planned."""
+    folder = out / "taken" / planned.name
+    shutil.rmtree(folder, ignore_errors=True)
+    if attempt.fix.diff != planned.diff:
+        fix_folders.save(attempt.fix, folder)
