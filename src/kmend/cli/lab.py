@@ -11,7 +11,8 @@ from kmend.cli.progress import shown
 from kmend.kernels import store
 from kmend.lab.accelerator import accelerator
 from kmend.lab.guests import host_disk
-from kmend.lab.lab import REPORT, run_lab
+from kmend.lab.lab import run_lab
+from kmend.lab.reporting import REPORT
 from kmend.model.lab import LabReport, Profile
 
 

@@ -79,6 +79,10 @@ class Guest:
         """GNU build id of the running kernel, lower-case hex; empty when it has none."""
         return note_build_id(self.get("/sys/kernel/notes"))
 
+    def taint(self) -> int:
+        """The kernel's taint flags (Documentation/admin-guide/tainted-kernels.rst)."""
+        return int(self.get("/proc/sys/kernel/tainted"))
+
     def loaded_modules(self) -> frozenset[str]:
         """Names of the loaded modules."""
         lines = self.get("/proc/modules").decode().splitlines()

@@ -27,6 +27,9 @@ _BUSYBOX = Path("/bin/busybox")
 _APPLETS = ("sh", "cat", "dd", "ls", "md5sum", "head", "sleep", "kill", "true", "ps", "grep", "find")
 _NOBODY = 65534
 _PROBE_TIMEOUT = 60.0
+_MEMORY_MB = 480
+_COPIES = 3
+"""The archive, what is unpacked from it, and the modules once they are loaded."""
 
 
 class QuickGuest(StagedGuest):
@@ -87,9 +90,16 @@ def quick_guest(
         LostGuest: It did not come up.
     """
     initrd = folder / "initrd"
-    initrd.write_bytes(_archive(kit, folder, probes=probes, spare_modules=spare_modules))
+    archive = _archive(kit, folder, probes=probes, spare_modules=spare_modules)
+    initrd.write_bytes(archive)
     plan = MachinePlan(
-        image=kit.image, initrd=initrd, accelerator=accelerator, folder=folder, silence=silence, limit=limit
+        image=kit.image,
+        initrd=initrd,
+        accelerator=accelerator,
+        folder=folder,
+        memory_mb=_MEMORY_MB + _COPIES * len(archive) // 1_000_000,
+        silence=silence,
+        limit=limit,
     )
     with machine(plan) as vm:
         yield QuickGuest(vm, program="/init", kit=kit, probes=tuple(probes))

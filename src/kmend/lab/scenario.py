@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from kmend.model.lab import ContainerRecord, LabStep, ProbeResult
 from kmend.model.livepatch import Livepatch
 
 MODULE_FILE = "/run/kmend-livepatch.ko"
-_MARK = "kmend-lab: the scenario begins"
-_END_MARK = "kmend-lab: the scenario ends"
-# ENODEV of a driver: the loader, and livepatch, had done their part before its init function gave up.
-_NO_DEVICE = "No such device"
+# What the init function of a driver, or of a module that it needs, says where its hardware is missing.
+_NO_DEVICE = re.compile("No such device|Operation not supported")
+# Taint flags that tell of a kernel that is no longer whole: machine check, bad page, oops, WARN, soft lockup
+# (Documentation/admin-guide/tainted-kernels.rst).
+_BROKEN = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
 _TRANSITION_LIMIT = 120.0
 _UNLOAD_LIMIT = 60.0
 
@@ -40,6 +42,8 @@ class Course:
     """What has happened so far; filled while the scenario runs, so that a lost VM still leaves a report."""
 
     progress: Progress
+    place: int = 0
+    """Place in a series in one boot, from 1; 0 when the guest is its own."""
     steps: list[LabStep] = field(default_factory=list)
     failure: str = ""
     before: dict[str, ProbeResult] = field(default_factory=dict)
@@ -48,9 +52,27 @@ class Course:
     transition_ms: float = 0.0
     boot_id_before: str = ""
     boot_id_after: str = ""
+    taint: int = 0
+    """The kernel's taint flags when it began."""
     containers: tuple[ContainerRecord, ...] = ()
+    unreached: list[str] = field(default_factory=list)
+    """Modules that the livepatch is for and that could not be loaded in this guest."""
     log: str = ""
     """Kernel log since the scenario began, boot excluded."""
+
+    @property
+    def begin_mark(self) -> str:
+        """The line in the kernel log with which this course begins."""
+        return f"kmend-lab: scenario {self.place} begins"
+
+    @property
+    def end_mark(self) -> str:
+        """The line with which it ends."""
+        return f"kmend-lab: scenario {self.place} ends"
+
+    def log_so_far(self, guest: StagedGuest) -> str:
+        """The kernel log since this course began, until it ended."""
+        return kernel_log.since(guest.kernel_log(), self.begin_mark).partition(self.end_mark)[0]
 
     @contextmanager
     def step(self, name: str, text: str) -> Iterator[list[str]]:
@@ -78,7 +100,7 @@ def play(course: Course, guest: StagedGuest, livepatch: Livepatch, module: bytes
         GuestFault: A step failed; ``course.failure`` says which and why.
         LostGuest: The guest died or hangs; likewise.
     """
-    try:
+    with _watched(course, guest):
         _begin(course, guest, livepatch, module)
         _probe_before(course, guest)
         _load(course, guest, livepatch)
@@ -89,8 +111,34 @@ def play(course: Course, guest: StagedGuest, livepatch: Livepatch, module: bytes
         _probe_unloaded(course, guest)
         _reload(course, guest, livepatch)
         _look_back(course, guest)
+
+
+def play_in_series(
+    course: Course, guest: StagedGuest, livepatch: Livepatch, module: bytes, *, soak: float
+) -> None:
+    """Run what a livepatch without probes needs, and leave the guest without it, for the next one.
+
+    Raises:
+        GuestFault: As ``play``.
+        LostGuest: As ``play``.
+    """
+    with _watched(course, guest):
+        _begin(course, guest, livepatch, module)
+        _load(course, guest, livepatch)
+        _late_modules(course, guest, livepatch)
+        _soak(course, guest, soak)
+        _unload(course, guest, livepatch)
+        _reload(course, guest, livepatch)
+        _unload(course, guest, livepatch)
+        _look_back(course, guest)
+
+
+@contextmanager
+def _watched(course: Course, guest: StagedGuest) -> Iterator[None]:
+    try:
+        yield
     finally:
-        course.log = kernel_log.since(guest.kernel_log(), _MARK).partition(_END_MARK)[0]
+        course.log = course.log_so_far(guest)
         found = kernel_log.findings(course.log)
         if course.failure and found and found[0] not in course.failure:
             course.failure += f" (kernel: {found[0]})"
@@ -102,8 +150,9 @@ def _begin(course: Course, guest: StagedGuest, livepatch: Livepatch, module: byt
         expected = livepatch.kernel.build_id
         _demand(running == expected, f"the guest runs build id {running or 'unknown'}, not {expected}")
         course.boot_id_before = guest.boot_id()
+        course.taint = guest.taint()
         guest.put(MODULE_FILE, module)
-        guest.mark_log(_MARK)
+        guest.mark_log(course.begin_mark)
         detail.append(f"build id {running}")
 
 
@@ -119,7 +168,7 @@ def _load(course: Course, guest: StagedGuest, livepatch: Livepatch) -> None:
         _demand_none(guest.load(MODULE_FILE))
     with course.step("transition", "Waiting for the transition") as detail:
         waited = _wait_transition(guest, livepatch.module, target=1)
-        measured = kernel_log.transition_ms(guest.kernel_log(), livepatch.module)
+        measured = kernel_log.transition_ms(course.log_so_far(guest), livepatch.module)
         course.transition_ms = round(waited if measured is None else measured, 1)
         detail.append(f"{course.transition_ms:.0f} ms")
 
@@ -132,12 +181,24 @@ def _late_modules(course: Course, guest: StagedGuest, livepatch: Livepatch) -> N
             try:
                 guest.modprobe(name)
             except GuestFault as fault:
-                if _NO_DEVICE not in fault.message:
-                    raise
-                detail.append(f"{name} does not stay loaded here: the VM lacks its device")
+                detail.append(_without_module(course, guest, livepatch, name, fault))
                 continue
             patched = guest.livepatch_fact(livepatch.module, f"{name}/patched")
             _demand(patched != "0", f"{name} was loaded, but its functions are not replaced")
+
+
+def _without_module(course: Course, guest: StagedGuest, livepatch: Livepatch, name: str, fault: GuestFault) -> str:
+    """What it means that a module did not stay loaded under the livepatch. Raises the fault when it is one.
+
+    The loader applies the livepatch before the module's own init function looks for its hardware.
+    """
+    applied = f"livepatch: applying patch '{livepatch.module}' to loading module '{name}'"
+    if applied in course.log_so_far(guest):
+        return f"{name} was livepatched, then did not stay loaded ({fault.message})"
+    if not _NO_DEVICE.search(fault.message):
+        raise fault
+    course.unreached.append(name)
+    return f"{name} cannot be loaded here: the VM lacks its device"
 
 
 def _probe_after(course: Course, guest: StagedGuest) -> None:
@@ -152,7 +213,7 @@ def _soak(course: Course, guest: StagedGuest, seconds: float) -> None:
         if seconds > 0:
             answer = guest.answer(["sh", "-c", _LOAD], timeout=seconds)
             _demand(answer.code in TIMED_OUT, f"the load ended early with code {answer.code}: {answer.error_text}")
-        _demand_clean(guest)
+        _demand_clean(course, guest)
 
 
 def _unload(course: Course, guest: StagedGuest, livepatch: Livepatch) -> None:
@@ -183,12 +244,14 @@ def _reload(course: Course, guest: StagedGuest, livepatch: Livepatch) -> None:
 
 def _look_back(course: Course, guest: StagedGuest) -> None:
     with course.step("look-back", "Looking at what the guest went through") as detail:
-        guest.mark_log(_END_MARK)
+        guest.mark_log(course.end_mark)
         course.boot_id_after = guest.boot_id()
         _demand(course.boot_id_after == course.boot_id_before, "the guest rebooted")
+        taint = guest.taint() & ~course.taint & _BROKEN
+        _demand(not taint, f"the kernel is tainted anew ({taint:#x}: machine check, oops, warning or lockup)")
         course.containers = guest.containers()
         _demand_none(judge.containers(course.containers, accelerator=guest.accelerator))
-        _demand_clean(guest)
+        _demand_clean(course, guest)
         detail.append(_containers_said(course.containers))
 
 
@@ -222,8 +285,8 @@ def _demand_none(why: str) -> None:
         raise GuestFault(why)
 
 
-def _demand_clean(guest: StagedGuest) -> None:
-    found = kernel_log.findings(kernel_log.since(guest.kernel_log(), _MARK))
+def _demand_clean(course: Course, guest: StagedGuest) -> None:
+    found = kernel_log.findings(course.log_so_far(guest))
     _demand(not found, f"the kernel log is not clean: {found[0] if found else ''}")
 
 

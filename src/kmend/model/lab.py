@@ -92,3 +92,7 @@ class LabReport:
     """Last lines of the console; filled when the scenario failed."""
     started: datetime
     seconds: float
+    series_place: int = 0
+    """Its place among the livepatches that were tried one after the other in one boot, from 1; 0: it was alone."""
+    unreached: tuple[str, ...] = ()
+    """Modules that the livepatch is for and that cannot be loaded in the VM: there it was not applied."""

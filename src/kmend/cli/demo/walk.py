@@ -18,7 +18,7 @@ from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic
 from kmend.lab.guests import check_rights
 from kmend.lab.host import ContainerHost, container_host
-from kmend.lab.lab import REPORT
+from kmend.lab.reporting import REPORT
 from kmend.model import wire
 from kmend.model.fix import Fix
 from kmend.model.kernel import Kit
