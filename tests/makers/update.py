@@ -1,11 +1,12 @@
 """A small plan with its fixes, and a builder and lab that answer as told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kmend.build.closure import Update
 from kmend.cli.update.retaking import Retaker
 from kmend.cli.update.work import Shop
+from kmend.kit.errors import InputError
 from kmend.model import wire
 from kmend.model.fix import Fix, Objection, ObjectionCode
 from kmend.model.lab import LabReport
@@ -106,6 +107,10 @@ class Workshop:
         (folder / "livepatch.json").write_text(wire.dump(livepatch))
         return livepatch
 
-    def _proves(self, folder: Path) -> LabReport:
-        self.proved.append(folder.name)
-        return make_report(make_livepatch(), passed=self.answers.get(folder.name) != "lab")
+    def _proves(self, folders: Sequence[Path]) -> Iterator[tuple[Path, LabReport]]:
+        for folder in folders:
+            self.proved.append(folder.name)
+            answer = self.answers.get(folder.name)
+            if answer == "lab broken":
+                raise InputError("no livepatch")
+            yield folder, make_report(make_livepatch(), passed=answer != "lab")

@@ -21,8 +21,8 @@ def kit():
 def built(kit, tmp_path):
     """Builds a livepatch from a diff, and perhaps a probe, and returns its folder."""
 
-    def make(diff, probe=""):
-        out = tmp_path / "livepatch"
+    def make(diff, probe="", name="livepatch"):
+        out = tmp_path / name
         result = build(plan([make_fix(diff, probe)], kit.kernel, number=1), kit, out=out, progress=Silent())
         assert isinstance(result, Livepatch), result
         return out

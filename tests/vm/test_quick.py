@@ -12,6 +12,7 @@ import pytest
 
 from kmend.kit.progress import Silent
 from kmend.lab.lab import run_lab
+from kmend.lab.series import run_lab_series
 from kmend.model import wire
 from kmend.model.lab import LabReport, ProbeResult, Profile
 from makers.fixes import CMDLINE_PROBE, DUMMY_DIFF, GOOD_DIFF, cmdline_diff
@@ -91,6 +92,19 @@ def test_an_oops_is_a_failed_report(kit, built):
     assert not report.passed
     assert report.failure.startswith("soak: the kernel log is not clean")
     assert any("WARNING: CPU" in line for line in report.kernel_log_findings)
+
+
+def test_a_series_in_one_boot(kit, built):
+    """Two that are good, around one that warns when it is used: that one fails, the others pass in other boots."""
+    folders = [built(DUMMY_DIFF, name="a"), built(cmdline_diff('WARN(1, "seen");'), name="b")]
+    folders.append(built(GOOD_DIFF, name="c"))
+    found = dict(run_lab_series(kit, folders, progress=Silent()))
+    assert [found[folder].passed for folder in folders] == [True, False, True]
+    assert [found[folder].series_place for folder in folders] == [1, 0, 1]
+    assert found[folders[0]].boot_id_before == found[folders[0]].boot_id_after
+    assert found[folders[0]].boot_id_before != found[folders[2]].boot_id_before
+    assert [step.name for step in found[folders[2]].steps].count("unload") == 2
+    assert vms(os.getpid()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

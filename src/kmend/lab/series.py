@@ -27,10 +27,13 @@ SOAK = 1.0
 _BOOT_LIMIT = 600.0
 _EACH_LIMIT = 120.0
 
+Proofs = Generator[tuple[Path, LabReport], None, None]
+"""Folders of livepatches with their reports."""
+
 
 def run_lab_series(
     kit: Kit, folders: Sequence[Path], *, soak: float = SOAK, silence: float = 120, progress: Progress
-) -> Generator[tuple[Path, LabReport], None, None]:
+) -> Proofs:
     """Prove livepatches in the quick profile: load, soak, unload, load, unload, kernel log clean; then the next.
 
     What goes wrong ends the boot, and is tried once more in a VM of its own, as ``run_lab`` does: only that

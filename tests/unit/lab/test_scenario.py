@@ -6,7 +6,7 @@ from kmend.kit.progress import Silent
 from kmend.lab import scenario
 from kmend.lab.channel import Answer, LostGuest
 from kmend.lab.guest import GuestFault, StagedGuest
-from kmend.lab.scenario import Course, play
+from kmend.lab.scenario import Course, play, play_in_series
 from kmend.model.kernel import Kernel
 from kmend.model.lab import ContainerRecord, ProbeResult
 from kmend.model.livepatch import Livepatch, ReplacedFunction
@@ -73,6 +73,9 @@ class _Pretender(StagedGuest):
         self.boots += self.fault == "reboots"
         return f"boot {self.boots}"
 
+    def taint(self):
+        return 1 << 15 | (1 << 9 if self.fault == "tainted" and self.loads else 0)
+
     def put(self, path, content):
         self.file = content
 
@@ -109,6 +112,9 @@ class _Pretender(StagedGuest):
     def modprobe(self, name):
         if self.fault == "no device":
             raise GuestFault(f"{name} was not loaded: No such device")
+        if self.fault == "gives up":
+            self.log += f"[ 4.0] livepatch: applying patch 'kmend_1' to loading module '{name}'\n"
+            raise GuestFault(f"{name} was not loaded: Invalid argument")
         if self.fault == "bad module":
             raise GuestFault(f"{name} was not loaded: Exec format error")
         self.modules.add(name)
@@ -156,6 +162,23 @@ def test_all_is_well():
     assert "BUG" not in course.log
 
 
+def test_in_a_series_the_guest_is_left_without_the_livepatch():
+    """Loaded, taken out, loaded and taken out; the log of those before is not looked at."""
+    guest = _Pretender()
+    for place in (1, 2):
+        course = Course(progress=Silent(), place=place)
+        play_in_series(course, guest, livepatch("vmlinux", "fuse"), b"module", soak=0)
+        names = [step.name for step in course.steps if step.name != "late-module"]
+        assert names == ["prepare", "load", "transition", "soak", "unload", "reload", "unload", "look-back"]
+        assert course.log.count("scenario") == 0
+        assert not guest.on
+    assert (guest.loads, guest.modules) == (4, {"fuse"})
+    guest.log += "[ 5.0] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2\n"
+    course = Course(progress=Silent(), place=3)
+    play_in_series(course, guest, livepatch(), b"module", soak=0)
+    assert course.failure == ""
+
+
 def test_without_a_probe():
     """A livepatch without probes passes, and the report says that nothing was tested."""
     course, _ = played("no probe")
@@ -186,6 +209,7 @@ def test_module_that_is_loaded_later():
         ("cannot go back", "probe-unloaded", "did not bring the old code back"),
         ("refused again", "reload", "Invalid argument"),
         ("reboots", "look-back", "rebooted"),
+        ("tainted", "look-back", "tainted anew (0x200"),
         ("restarts", "look-back", "container web restarted"),
     ],
 )
@@ -205,10 +229,19 @@ def test_module_without_effect():
 
 
 def test_driver_without_its_device():
-    """A module whose init function finds no device in the VM is no fault of the livepatch; the step says so."""
+    """A module whose init function finds no device in the VM is no fault of the livepatch; the report says so."""
     course, _ = played("no device", "xen_netback")
     assert course.failure == ""
+    assert course.unreached == ["xen_netback"]
     assert "lacks its device" in next(step.detail for step in course.steps if step.name == "late-module")
+
+
+def test_module_that_gives_up_after_it_was_livepatched():
+    """Whatever its init function says then, the livepatch was applied to it."""
+    course, _ = played("gives up", "kvm_amd")
+    assert course.failure == ""
+    assert course.unreached == []
+    assert "kvm_amd was livepatched" in next(one.detail for one in course.steps if one.name == "late-module")
 
 
 def test_module_that_cannot_be_loaded():

@@ -109,7 +109,7 @@ def _try(fixes: Sequence[Fix], shop: Shop) -> Livepatch | str:
         if not isinstance(made, Livepatch):
             return _objection(made, fixes)
         if shop.proves is not None:
-            report = shop.proves(folder)
+            *_, (_, report) = shop.proves([folder])
             if not report.passed:
                 return f"lab: {report.failure}"
     except ProgramError as error:

@@ -5,31 +5,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kmend.build.builder import build
 from kmend.build.plan import plan
+from kmend.cli.update.proving import Proves, built_and_proven, prove_series
 from kmend.cli.update.retaking import Attempt, Retaker, keep, real_retaker
 from kmend.kit.errors import InputError, KmendError, MachineError, ProgramError
 from kmend.kit.files import write_atomic
 from kmend.kit.progress import Progress, Silent
-from kmend.lab.lab import run_lab
+from kmend.lab.series import Proofs, run_lab_series
 from kmend.model import wire
 from kmend.model.fix import Fix, Objection, ObjectionCode
 from kmend.model.kernel import Kit
-from kmend.model.lab import LabReport, Profile
 from kmend.model.livepatch import Livepatch
 from kmend.model.update import FixResult, Outcome, UpdatePlan
 
 log = logging.getLogger(__name__)
 
 Builds = Callable[[Sequence[Fix], Path], Livepatch | tuple[Objection, ...]]
-Proves = Callable[[Path], LabReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +49,8 @@ def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) 
     def builds(fixes: Sequence[Fix], folder: Path) -> Livepatch | tuple[Objection, ...]:
         return build(plan(fixes, kit.kernel, number=number), kit, out=folder, progress=Silent())
 
-    def proves(folder: Path) -> LabReport:
-        return run_lab(kit, folder, profile=Profile.QUICK, progress=Silent())
+    def proves(folders: Sequence[Path]) -> Proofs:
+        return run_lab_series(kit, folders, progress=Silent())
 
     return Shop(
         build_id=kit.kernel.build_id,
@@ -96,12 +93,13 @@ def work_off(
     """
     known = {fix.name: read_result(shop, fix) for fix in fixes}
     todo = [fix for fix in fixes if _is_open(known[fix.name], shop, again=again)][:limit]
-    done = len(fixes) - len([fix for fix in fixes if _is_open(known[fix.name], shop, again=again)])
+    open_names = {fix.name for fix in fixes if _is_open(known[fix.name], shop, again=again)}
     progress.step(f"Building{' and proving' if shop.proves else ''} {len(todo)} of {len(fixes)} fixes")
-    for count, result in enumerate(_results(todo, known, shop, jobs), done + 1):
+    for result in _results(todo, known, shop, jobs):
         known[result.name] = result
+        open_names.discard(result.name)
         progress.note(f"{result.outcome:<8} {result.name}  {_short(result)}".rstrip())
-        progress.amount(count, len(fixes), unit="fixes")
+        progress.amount(len(fixes) - len(open_names), len(fixes), unit="fixes")
     return tuple(result for result in known.values() if result is not None)
 
 
@@ -114,24 +112,25 @@ def _short(result: FixResult) -> str:
 def _results(
     todo: Sequence[Fix], known: dict[str, FixResult | None], shop: Shop, jobs: int
 ) -> Iterator[FixResult]:
-    if jobs <= 1:
-        for fix in todo:
-            yield one(fix, shop, before=known[fix.name])
-        return
-    stop = threading.Event()
+    before = dict(known)
+    proves = shop.proves
 
-    def unless_stopped(fix: Fix) -> FixResult | None:
-        return None if stop.is_set() else one(fix, shop, before=known[fix.name])
+    def prove(results: Sequence[FixResult]) -> Iterator[FixResult]:
+        assert proves is not None  # noqa: S101 - passed on only then
+        for result in prove_series(results, shop.out / "built", proves):
+            _keep(shop, result)
+            yield result
 
-    # What is under way when somebody asks to stop is finished and kept; nothing new begins.
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for future in as_completed([pool.submit(unless_stopped, fix) for fix in todo]):
-                result = future.result()
-                if result is not None:
-                    yield result
-        finally:
-            stop.set()
+    return built_and_proven(
+        todo,
+        jobs=jobs,
+        build=lambda fix: one(fix, shop, before=before[fix.name]),
+        prove=prove if proves else None,
+    )
+
+
+def _keep(shop: Shop, result: FixResult) -> None:
+    write_atomic(shop.out / "results" / f"{result.name}.json", wire.dump(result))
 
 
 def read_result(shop: Shop, fix: Fix) -> FixResult | None:
@@ -156,7 +155,7 @@ def _is_open(result: FixResult | None, shop: Shop, *, again: bool) -> bool:
 
 
 def one(fix: Fix, shop: Shop, *, before: FixResult | None) -> FixResult:
-    """Build one fix and prove it; the result is written to ``results/NAME.json``.
+    """Build one fix, unless it is built already; the result is written to ``results/NAME.json``.
 
     Raises:
         MachineError: This machine lacks something (a program that failed is a result instead).
@@ -189,33 +188,19 @@ def one(fix: Fix, shop: Shop, *, before: FixResult | None) -> FixResult:
         result = replace(blank, code="crash", reason=f"{type(error).__name__}: {error}")
     if not result.build_seconds:
         result = replace(result, build_seconds=round(time.monotonic() - begin, 1))
-    write_atomic(shop.out / "results" / f"{fix.name}.json", wire.dump(result))
+    _keep(shop, result)
     return result
 
 
 def _tried(fix: Fix, shop: Shop, *, blank: FixResult, before: FixResult | None) -> FixResult:
     folder = shop.out / "built" / fix.name
     if before is not None and before.outcome is Outcome.BUILT and (folder / "livepatch.json").is_file():
-        built = before
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-        begin = time.monotonic()
-        attempt = shop.retaker.build(fix, shop.builds, folder)
-        keep(attempt, fix, shop.out)
-        built = replace(_of_build(attempt, blank), build_seconds=round(time.monotonic() - begin, 1))
-    if built.outcome is not Outcome.BUILT or shop.proves is None:
-        return built
-    report = shop.proves(folder)
-    if report.passed:
-        return replace(built, outcome=Outcome.PROVEN, lab_seconds=round(report.seconds, 1))
-    return replace(
-        built,
-        outcome=Outcome.FAILED,
-        code="lab",
-        reason=report.failure,
-        advice=f"{folder / 'labreport.json'} has the console.",
-        lab_seconds=round(report.seconds, 1),
-    )
+        return before
+    shutil.rmtree(folder, ignore_errors=True)
+    begin = time.monotonic()
+    attempt = shop.retaker.build(fix, shop.builds, folder)
+    keep(attempt, fix, shop.out)
+    return replace(_of_build(attempt, blank), build_seconds=round(time.monotonic() - begin, 1))
 
 
 def _of_build(attempt: Attempt, blank: FixResult) -> FixResult:

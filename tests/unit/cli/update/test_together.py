@@ -49,9 +49,9 @@ def test_what_fails_in_the_vm_does_not_stay_in_the_folder(tmp_path):
     real = shop.shop(tmp_path)
     proves = real.proves
 
-    def fails_for_three(folder):
-        report = proves(folder)
-        return replace(report, passed=len(shop.built[-1]) < 3, failure="panic")
+    def fails_for_three(folders):
+        for folder, report in proves(folders):
+            yield folder, replace(report, passed=len(shop.built[-1]) < 3, failure="panic")
 
     made = put_together(FIXES[:3], replace(real, proves=fails_for_three), progress=Silent())
     assert made.fixes == ("a", "b")

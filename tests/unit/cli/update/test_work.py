@@ -1,11 +1,15 @@
 """Fixes of a plan, built and proven one by one."""
 
+from dataclasses import replace
+
 import pytest
 
+from kmend.cli.update.proving import SERIES
 from kmend.cli.update.work import read_result, work_off
 from kmend.kit.errors import BugError, MachineError, ProgramError
 from kmend.kit.progress import Silent
 from kmend.model.update import Outcome
+from makers.nouns import make_livepatch, make_report
 from makers.update import Workshop, make_fixes
 
 
@@ -83,3 +87,56 @@ def test_a_machine_that_lacks_something_ends_the_work(tmp_path):
     with pytest.raises(MachineError, match="no QEMU"):
         work_off(fixes, Workshop({"a": MachineError("no QEMU")}).shop(tmp_path), progress=Silent())
     assert not (tmp_path / "results").exists()
+
+
+def test_many_are_proven_in_one_vm(tmp_path):
+    """Built ones are proven by the series, what cannot be proven for an error of kmend is tried again."""
+    fixes = make_fixes(*(f"fix{at:02}" for at in range(SERIES + 3)))
+    shop = Workshop({"fix02": "lab", "fix17": "lab broken"})
+    asked = []
+    real = shop.shop(tmp_path)
+
+    def proves(folders):
+        asked.append(len(folders))
+        return real.proves(folders)
+
+    results = outcomes(work_off(fixes, replace(real, proves=proves), progress=Silent()))
+    assert asked == [SERIES, 3]
+    assert {name for name, (outcome, _) in results.items() if outcome is Outcome.PROVEN} == {
+        fix.name for fix in fixes
+    } - {"fix02", "fix17", "fix18"}
+    assert results["fix17"] == results["fix18"] == (Outcome.FAILED, "error")
+    shop.answers.clear()
+    again = outcomes(work_off(fixes, real, progress=Silent()))
+    assert again["fix17"] == again["fix18"] == (Outcome.PROVEN, "")
+
+
+def test_the_last_report_about_a_fix_counts(tmp_path):
+    """A livepatch that held in a series and not alone has failed."""
+    fixes = make_fixes("a", "b")
+    real = Workshop().shop(tmp_path)
+
+    def proves(folders):
+        yield from real.proves(folders)
+        yield folders[0], make_report(make_livepatch(), passed=False)
+
+    results = work_off(fixes, replace(real, proves=proves), progress=Silent())
+    assert outcomes(results) == {"a": (Outcome.FAILED, "lab"), "b": (Outcome.PROVEN, "")}
+    assert read_result(real, fixes[0]) == results[0]
+
+
+def test_stopped_in_the_vm(tmp_path):
+    """Ctrl-C while a series runs: what was proven is kept, what was built is proven at the next start."""
+    fixes = make_fixes("a", "b", "c")
+    shop = Workshop()
+    real = shop.shop(tmp_path)
+
+    def proves(folders):
+        yield next(real.proves(folders))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work_off(fixes, replace(real, proves=proves), progress=Silent())
+    assert [read_result(real, fix).outcome for fix in fixes] == [Outcome.PROVEN, Outcome.BUILT, Outcome.BUILT]
+    assert {one.outcome for one in work_off(fixes, real, progress=Silent())} == {Outcome.PROVEN}
+    assert len(shop.built) == 3
