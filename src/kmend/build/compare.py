@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+from kmend.build.line_numbers import code_without_lines, data_without_line, entry_without_line, moved_only
 from kmend.elf.code import decode
 from kmend.elf.names import is_cold_part, is_static_local, parent_of, unnumbered
 from kmend.elf.objects import Content, ObjectCode, Piece, Reference, Undefined
@@ -194,9 +195,10 @@ class _Sides:
     def changed_functions(self) -> tuple[Changed, ...]:
         """Functions whose code, references or table entries differ; a changed cold part changes its parent."""
         reasons: dict[Piece, str] = {}
+        moved = moved_only(self.partner)
         for fixed, original in self.partner.items():
             if fixed.is_function:
-                reason = self._why_different(original, fixed)
+                reason = self._why_different(original, fixed, is_moved=fixed in moved)
                 if reason:
                     reasons[fixed] = reason
         for piece in list(reasons):
@@ -217,9 +219,9 @@ class _Sides:
         parent = self.fixed.functions.get(parent_of(cold.name))
         return [parent] if parent is not None else []
 
-    def _why_different(self, original: Piece, fixed: Piece) -> str:
-        """Empty when equal, else the first difference in words."""
-        if original.code != fixed.code:
+    def _why_different(self, original: Piece, fixed: Piece, *, is_moved: bool) -> str:
+        """Empty when equal, else the first difference in words; ``is_moved`` says that only lines differ in it."""
+        if original.code != fixed.code and not is_moved:
             return _first_difference(original, fixed)
         if _fixed_branches(original) != _fixed_branches(fixed):
             return "it refers to another neighbour in its section"
@@ -243,7 +245,7 @@ class _Sides:
     def _entry_key(self, entry: Entry, *, is_fixed: bool) -> Hashable:
         return (
             entry.table,
-            entry.data,
+            entry_without_line(entry.table, entry.data),
             entry.code,
             # Where the replacement code stands in its section says nothing.
             tuple(self._key(one, is_fixed=is_fixed) for one in entry.references if not _is_table(one.target)),
@@ -273,7 +275,7 @@ class _Sides:
         """What data holds from some byte on, pointers included."""
         inside = [one._replace(offset=one.offset - start) for one in piece.references if one.offset >= start]
         keys = [self._key(one, is_fixed=is_fixed, above=(*above, piece)) for one in inside]
-        return piece.code[start:], *keys
+        return data_without_line(piece)[start:], *keys
 
     def changed_data(self) -> Iterable[Piece]:
         """Variables with another initial value or other references than before."""
@@ -331,7 +333,10 @@ def _label(reference: Reference) -> str:
 
 
 def _first_difference(original: Piece, fixed: Piece) -> str:
-    for old, new in zip(decode(original.code), decode(fixed.code), strict=False):
-        if original.code[old.offset : old.end] != fixed.code[new.offset : new.end]:
+    before, after = code_without_lines(original), code_without_lines(fixed)
+    if before == after:
+        return "the line numbers in it move, but not as lines of one file do"
+    for old, new in zip(decode(before), decode(after), strict=False):
+        if before[old.offset : old.end] != after[new.offset : new.end]:
             return f"+{new.offset:#x} is `{new.text}` instead of `{old.text}`"
     return f"it is {fixed.size} bytes long instead of {original.size}"

@@ -9,8 +9,22 @@ import capstone
 
 _DECODER = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
 _DECODER.skipdata = True
+_DETAILED = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+_DETAILED.skipdata = True
+_DETAILED.detail = True
 _SHORT = 2
 _FROM_HERE = re.compile(r"\[rip(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
+
+ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
+"""Registers of a function's first arguments, in their order (System V ABI, x86-64)."""
+_ARGUMENT_OF = {
+    **{name: f"r{name[-2:]}" for name in ("rdi", "edi", "di", "rsi", "esi", "si")},
+    "dil": "rdi", "sil": "rsi",
+    **{f"{size}{letter}x": f"r{letter}x" for letter in "dc" for size in ("r", "e", "")},
+    **{f"{letter}{half}": f"r{letter}x" for letter in "dc" for half in "lh"},
+    **{f"r{number}{size}": f"r{number}" for number in (8, 9) for size in ("", "d", "w", "b")},
+}  # fmt: skip
+_MOVE_NUMBER = range(0xB8, 0xC0)  # mov $imm32,%r32
 
 
 class Instruction(NamedTuple):
@@ -55,6 +69,35 @@ class Instruction(NamedTuple):
 def decode(code: bytes) -> list[Instruction]:
     """Decode code from its first byte; bytes that are no instruction come as ``.byte``."""
     return [Instruction(*fields) for fields in _DECODER.disasm_lite(code, 0)]
+
+
+class Use(NamedTuple):
+    """An instruction, and what it does to the registers of ARGUMENTS, in whatever width.
+
+    ``is_number`` says that it does nothing but put a number of 32 bits, its last four bytes, into one of them.
+    """
+
+    instruction: Instruction
+    reads: frozenset[str]
+    writes: frozenset[str]
+    is_number: bool
+
+
+def uses(code: bytes) -> list[Use]:
+    """Decode code and say of each instruction what it does to the registers of arguments."""
+    return [_use(one) for one in _DETAILED.disasm(code, 0)]
+
+
+def _use(one: capstone.CsInsn) -> Use:
+    instruction = Instruction(one.address, one.size, one.mnemonic, one.op_str)
+    if one.id == 0:  # no instruction: data among code
+        return Use(instruction, frozenset(ARGUMENTS), frozenset(ARGUMENTS), is_number=False)
+    reads, writes = (
+        frozenset(_ARGUMENT_OF[name] for name in map(one.reg_name, side) if name in _ARGUMENT_OF)
+        for side in one.regs_access()
+    )
+    is_number = one.opcode[0] in _MOVE_NUMBER and one.size - one.imm_offset == 4 == one.imm_size  # noqa: PLR2004
+    return Use(instruction, reads, writes, is_number)
 
 
 def is_short(instruction: Instruction) -> bool:

@@ -80,8 +80,8 @@ def test_exactly_the_changed_function_is_found(tmp_path: Path, old: str, new: st
 
 
 def test_an_entry_of_a_special_section_is_a_change_by_itself(tmp_path: Path) -> None:
-    """The line of a BUG is data of the function: the code is the same."""
-    difference = edited(tmp_path, '"i"(__LINE__)', '"i"(__LINE__ + 1)')
+    """The flags of a BUG are data of the function: the code is the same."""
+    difference = edited(tmp_path, ".word %c0, 0", ".word %c0, 1")
     assert changed(difference) == {"bug"}
     assert "__bug_table" in difference.changed[0].reason
 

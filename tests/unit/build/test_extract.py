@@ -212,7 +212,9 @@ def test_a_table_entry_comes_with_its_function_only(tmp_path: Path) -> None:
         f"int {name}(int x) {{ {bug.replace('LINE', line)} return x; }}\n"
         for name, line in (("f", "11"), ("g", "22"))
     )
-    taken = edit(tmp_path, '"i"(22)', '"i"(23)', source)
+    taken = edit(
+        tmp_path, f"{bug.replace('LINE', '22')} return x", f"{bug.replace('LINE', '23')} return x + 1", source
+    )
     (table,) = taken.code.tables("__bug_table")
     assert table.size == 12
     assert table.code[8] == 23
