@@ -6,6 +6,7 @@ the argument of a function that is known to take a line, right after the text th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -21,6 +22,7 @@ _TAKES_LINE: Mapping[str, int] = {
         (1, "__might_sleep ___might_sleep __might_resched __cant_sleep __cant_migrate __might_fault"),
         (1, "lockdep_rcu_suspicious warn_slowpath_fmt warn_slowpath_fmt_taint warn_slowpath_null"),
         (1, "acpi_error acpi_exception acpi_warning acpi_bios_error acpi_bios_exception acpi_bios_warning"),
+        (1, "acpi_ut_create_internal_object_dbg acpi_ut_allocate_object_desc_dbg"),
         (1, "__ext4_check_dir_entry __ext4_journal_get_write_access __ext4_journal_get_create_access"),
         (1, "__ext4_forget __ext4_handle_dirty_metadata __ext4_grp_locked_error __ext4_journal_stop"),
         (2, "__ext4_error __ext4_warning __ext4_warning_inode __ext4_error_inode __ext4_error_file"),
@@ -32,6 +34,13 @@ _TAKES_LINE: Mapping[str, int] = {
     )
     for name in names.split()
 }
+# What the kernel's assertions print, and which argument is the line: ASSERT_RTNL, J_ASSERT, ASSERT of ext4.
+_PRINTS = frozenset({"__warn_printk", "_printk", "printk"})
+_PRINTS_LINE: Mapping[bytes, int] = {
+    b"RTNL: assertion failed at %s (%d)\n\0": 2,
+    b"Assertion failure in %s() at %s:%d: '%s'\n\0": 3,
+}
+_LEVEL = re.compile(rb"^\x01[0-7c]")
 _WIDTH = 4
 # struct bug_entry ends with the line and the flags, 16 bits each; without DEBUG_BUGVERBOSE it has no line.
 _SMALLEST_VERBOSE_BUG = 12
@@ -115,17 +124,15 @@ def lines_in(piece: Piece) -> list[Line]:
     One is loaded into its register by an instruction of its own, and reaches the call without a branch, a label
     or another use in between; the text's address is loaded likewise.
     """
-    if not any(_line_argument(one) is not None for one in piece.references):
-        return []
-    return _Walk(piece).lines()
+    return _Walk(piece).lines() if any(map(_takes_line, piece.references)) else []
 
 
-def _line_argument(reference: Reference) -> int | None:
-    """Which argument of the called function is a line."""
+def _takes_line(reference: Reference) -> str:
+    """The function that a call leads to, if it may take a line."""
     target = reference.target
-    if isinstance(target, Undefined) and reference.is_branch and not reference.delta:
-        return _TAKES_LINE.get(target.name)
-    return None
+    if not isinstance(target, Undefined) or not reference.is_branch or reference.delta:
+        return ""
+    return target.name if target.name in _PRINTS or target.name in _TAKES_LINE else ""
 
 
 class _Walk:
@@ -162,7 +169,9 @@ class _Walk:
 
     def _at_call(self, use: Use) -> list[Line]:
         reference = self._reference(use)
-        argument = _line_argument(reference) if reference is not None else None
+        name = _takes_line(reference) if reference is not None else ""
+        message = _LEVEL.sub(b"", self._texts.get(ARGUMENTS[0], b""))
+        argument = _PRINTS_LINE.get(message) if name in _PRINTS else _TAKES_LINE.get(name)
         if argument is None or not use.instruction.mnemonic.startswith(("call", "jmp")):
             return []
         at, text = self._numbers.get(ARGUMENTS[argument]), self._texts.get(ARGUMENTS[argument - 1])
@@ -171,6 +180,7 @@ class _Walk:
         return [Line(at, int.from_bytes(self._code[at : at + _WIDTH], "little"), text)]
 
     def _step(self, use: Use) -> None:
+        copied = self._texts.get(next(iter(use.reads)), b"") if use.is_copy else b""
         for register in use.reads:
             self._numbers.pop(register, None)
         for register in use.writes:
@@ -184,6 +194,8 @@ class _Walk:
             text = _text(reference) if use.instruction.mnemonic in {"mov", "movabs", "lea"} else None
             if text is not None:
                 self._texts[register] = text
+        elif copied:
+            self._texts[register] = copied
         elif use.is_number:
             self._numbers[register] = use.instruction.end - _WIDTH
 

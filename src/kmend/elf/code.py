@@ -24,6 +24,7 @@ _ARGUMENT_OF = {
     **{f"{letter}{half}": f"r{letter}x" for letter in "dc" for half in "lh"},
     **{f"r{number}{size}": f"r{number}" for number in (8, 9) for size in ("", "d", "w", "b")},
 }  # fmt: skip
+_COPY = re.compile(r"mov r\w+, r\w+")
 _MOVE_NUMBER = range(0xB8, 0xC0)  # mov $imm32,%r32
 
 
@@ -74,13 +75,15 @@ def decode(code: bytes) -> list[Instruction]:
 class Use(NamedTuple):
     """An instruction, and what it does to the registers of ARGUMENTS, in whatever width.
 
-    ``is_number`` says that it does nothing but put a number of 32 bits, its last four bytes, into one of them.
+    ``is_number`` says that it does nothing but put a number of 32 bits, its last four bytes, into one of them,
+    ``is_copy`` that it does nothing but copy one of them into another.
     """
 
     instruction: Instruction
     reads: frozenset[str]
     writes: frozenset[str]
-    is_number: bool
+    is_number: bool = False
+    is_copy: bool = False
 
 
 def uses(code: bytes) -> list[Use]:
@@ -91,13 +94,14 @@ def uses(code: bytes) -> list[Use]:
 def _use(one: capstone.CsInsn) -> Use:
     instruction = Instruction(one.address, one.size, one.mnemonic, one.op_str)
     if one.id == 0:  # no instruction: data among code
-        return Use(instruction, frozenset(ARGUMENTS), frozenset(ARGUMENTS), is_number=False)
+        return Use(instruction, frozenset(ARGUMENTS), frozenset(ARGUMENTS))
     reads, writes = (
         frozenset(_ARGUMENT_OF[name] for name in map(one.reg_name, side) if name in _ARGUMENT_OF)
         for side in one.regs_access()
     )
     is_number = one.opcode[0] in _MOVE_NUMBER and one.size - one.imm_offset == 4 == one.imm_size  # noqa: PLR2004
-    return Use(instruction, reads, writes, is_number)
+    is_copy = len(reads) == len(writes) == 1 and _COPY.fullmatch(instruction.text) is not None
+    return Use(instruction, reads, writes, is_number, is_copy)
 
 
 def is_short(instruction: Instruction) -> bool:

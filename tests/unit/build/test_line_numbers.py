@@ -16,6 +16,7 @@ void lockdep_rcu_suspicious(const char *file, const int line, const char *s);
 int __ext4_journal_stop(const char *where, unsigned int line, void *handle);
 void __ext4_std_error(void *sb, const char *function, unsigned int line, int error);
 void *__ext4_iget(void *sb, unsigned long ino, int flags, const char *function, unsigned int line);
+void __ext4_warning(void *sb, const char *function, unsigned int line, const char *fmt, ...);
 void somebody(const char *file, int line);
 """
 SOURCE = (
@@ -29,6 +30,9 @@ int both(int x) {
   return consume(&x); }
 int stops(void *x) { return __ext4_journal_stop(__func__, __LINE__, x); }
 void last(void *x) { if (observe(x)) __ext4_std_error(x, __func__, __LINE__, observe(x)); }
+int asserts(int x) { if (x > 4) printk("\\0014RTNL: assertion failed at %s (%d)\\n", __FILE__, __LINE__);
+  return consume(&x); }
+void copies(void *x) { __ext4_warning(x, __func__, __LINE__, __func__, __func__); }
 void *fifth(void *x) { return __ext4_iget(x, 5, 6, __func__, __LINE__); }
 """
 )
@@ -94,6 +98,8 @@ def test_a_changed_number_beside_a_line_is_a_change(tmp_path: Path, old: str, ne
         # Used elsewhere too:
         'int n = NUMBER; asm volatile("mov %0, %%eax" : : "S"(n) : "eax"); __might_sleep(__FILE__, n);',
         "if (x) somebody(__FILE__, NUMBER); else __might_sleep(__FILE__, NUMBER);",
+        'printk("at %s:%d", __FILE__, NUMBER);',  # no message that is known
+        'printk("RTNL: assertion failed at %s (%d) for %d\\n", __FILE__, 900, NUMBER);',
         "observe((void *)NUMBER); __might_sleep(__FILE__, 900);",
     ],
 )  # fmt: skip
