@@ -15,7 +15,6 @@ from kmend.build.check import objections as objections_to
 from kmend.build.compare import Difference, compare
 from kmend.build.compile import Compiled, compile_all
 from kmend.build.extract import Extraction
-from kmend.build.layout import changed_types
 from kmend.build.module import NewFunction
 from kmend.build.resolve import Resolver, block_of, moved, not_built
 from kmend.build.tree import Tree, prepare
@@ -23,6 +22,7 @@ from kmend.build.verify import Proof, prove
 from kmend.build.view import KernelView
 from kmend.elf.objects import ObjectCode, Piece
 from kmend.elf.running import Block, Running
+from kmend.exposure.units import units
 from kmend.kit.cache import cache_root
 from kmend.kit.errors import InputError
 from kmend.kit.files import scratch, sha256_of, sync_folder, write_atomic
@@ -68,16 +68,19 @@ def build(patchset: Patchset, kit: Kit, *, out: Path, progress: Progress) -> Liv
     with scratch(cache_root() / "build") as work:
         progress.step("Applying the fixes beside the source")
         files = fix_folders.apply(patchset.fixes, source=kit.source, into=work / "overlay")
-        objections = _layouts(files, kit.source, work / "overlay")
-        if objections:
-            return tuple(objections)
         tree = prepare(kit, progress=progress)
-        compiled, objections = compile_all(files, tree=tree, overlay=work / "overlay", progress=progress)
+        compiled, objections = compile_all(
+            files,
+            tree=tree,
+            overlay=work / "overlay",
+            units=lambda: units(kit, progress=progress),
+            progress=progress,
+        )
         if objections:
             return tuple(objections)
         view = KernelView(kit)
         progress.step("Proving the recompiled originals equal to the running code")
-        parts, objections = _parts(compiled, view)
+        parts, objections = _parts(compiled, view, place=", ".join(files))
         functions, proven = _prove(parts)
         objections += proven
         if objections:
@@ -101,41 +104,24 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _layouts(files: Sequence[str], source: Path, overlay: Path) -> list[Objection]:
-    """An Objection for each type whose definition changes."""
-    return [
-        Objection(
-            code=ObjectionCode.CHANGED_LAYOUT,
-            place=f"{file}: {name}",
-            reason=f"The fix changes the definition of {name}, of which the kernel holds data in the old form.",
-            advice="Keep the definition as it is: put new state into a shadow variable "
-            "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own.",
-        )
-        for file in files
-        if file.endswith(".c") and (source / file).exists()
-        for name in changed_types(_text(source / file), _text(overlay / file))
-    ]
-
-
-def _text(path: Path) -> str:
-    return path.read_text(errors="surrogateescape")
-
-
-def _parts(compiled: Sequence[Compiled], view: KernelView) -> tuple[list[_Part], list[Objection]]:
+def _parts(compiled: Sequence[Compiled], view: KernelView, *, place: str) -> tuple[list[_Part], list[Objection]]:
+    """The objects that differ, and every Objection to what differs in them."""
     parts: list[_Part] = []
     objections: list[Objection] = []
     for one in compiled:
-        found = _part(one, view)
-        if isinstance(found, Objection):
-            objections.append(found)
-        else:
-            parts.append(found)
-            objections += objections_to(found.difference, place=one.target)
-    if not objections and not any(part.difference.changed or part.difference.new_functions for part in parts):
+        difference = compare(ObjectCode(one.original), ObjectCode(one.fixed), view.sizes)
+        objections += objections_to(difference, place=one.target)
+        if difference.changed or difference.new_functions:
+            found = _part(one, difference, view)
+            if isinstance(found, Objection):
+                objections.append(found)
+            else:
+                parts.append(found)
+    if not objections and not parts:
         objections.append(
             Objection(
                 code=ObjectionCode.NO_CHANGE,
-                place=", ".join(one.target for one in compiled),
+                place=place,
                 reason="The fixed source compiles to the same code as the original: nothing changes.",
                 advice="Look whether the fix was applied already, or changes only what is not compiled.",
             )
@@ -143,13 +129,11 @@ def _parts(compiled: Sequence[Compiled], view: KernelView) -> tuple[list[_Part],
     return parts, objections
 
 
-def _part(compiled: Compiled, view: KernelView) -> _Part | Objection:
+def _part(compiled: Compiled, difference: Difference, view: KernelView) -> _Part | Objection:
     running = view.running(compiled.linked_into)
     if running is None:
         return not_built(compiled.target, f"this kernel has no module {compiled.linked_into}")
-    original = ObjectCode(compiled.original)
-    difference = compare(original, ObjectCode(compiled.fixed), view.sizes)
-    block = block_of(original, running, place=compiled.target)
+    block = block_of(difference.original, running, place=compiled.target)
     if isinstance(block, Objection):
         return block
     return _Part(compiled=compiled, difference=difference, running=running, block=block)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 from kmend.build.compare import Changed, Difference
-from kmend.elf.objects import Piece, Undefined
+from kmend.build.traceable import is_traceable
+from kmend.elf.objects import Piece
 from kmend.model.fix import Objection, ObjectionCode
 
-_CALLS = "__mcount_loc"
-_FIRST_CALL = (1, 5)  # where its distance stands: at the very start, or after endbr64
 _INIT = re.compile(r"^\.(init|exit)\.")
 
 
@@ -86,7 +85,10 @@ def _init(piece: Piece, place: str) -> Objection:
 def _function(difference: Difference, change: Changed, place: str) -> list[Objection]:
     if _INIT.match(change.original.section.name):
         return [_init(change.original, place)]
-    if not is_traceable(difference, change):
+    if not (
+        is_traceable(difference.original, change.original, difference.original_entries)
+        and is_traceable(difference.fixed, change.fixed, difference.entries)
+    ):
         return [
             Objection(
                 code=ObjectionCode.NOT_TRACEABLE,
@@ -97,27 +99,3 @@ def _function(difference: Difference, change: Changed, place: str) -> list[Objec
             )
         ]
     return []
-
-
-def is_traceable(difference: Difference, change: Changed) -> bool:
-    """Whether ftrace can redirect the running function and follow into the new one.
-
-    The start of each is in __mcount_loc (Documentation/trace/ftrace.rst). Not every compiler writes that table;
-    where the object has none at all, because the kernel's build adds it later, the call itself counts.
-    """
-    sides = (
-        (difference.original, change.original, difference.original_entries),
-        (difference.fixed, change.fixed, difference.entries),
-    )
-    return all(
-        any(entry.table == _CALLS for entry in entries.get(piece, ()))
-        or (code.elf.section(_CALLS) is None and _begins_with_fentry(piece))
-        for code, piece, entries in sides
-    )
-
-
-def _begins_with_fentry(piece: Piece) -> bool:
-    return any(
-        isinstance(one.target, Undefined) and one.target.name == "__fentry__" and one.offset in _FIRST_CALL
-        for one in piece.references[:1]
-    )

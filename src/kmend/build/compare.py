@@ -7,13 +7,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kmend.build.line_numbers import code_without_lines, data_without_line, entry_without_line, moved_only
+from kmend.build.traceable import is_traceable
 from kmend.elf.code import decode
 from kmend.elf.names import is_cold_part, is_static_local, parent_of, unnumbered
 from kmend.elf.objects import Content, ObjectCode, Piece, Reference, Undefined
 from kmend.elf.tables import NAMES, Entry, entries_by_function
 
 # Sections that say nothing about what a function does.
-_SILENT = re.compile(r"^\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame)")
+# What is newly exported is part of the livepatch, or is found in the kernel's symbol table without an export.
+_SILENT = re.compile(r"^(\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame)|_*(ksymtab|kcrctab)(_|$))")
+_RAN_ONCE = re.compile(r"^\.(init|exit)\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +212,51 @@ class _Sides:
             if is_cold_part(piece.name) and piece not in self.partner:
                 for parent in self._parents(piece):
                     reasons.setdefault(parent, f"it has a new cold part {piece.name}")
+        self._copy_untraceable(reasons)
         return tuple(
             Changed(original=self.partner[piece], fixed=piece, reason=reason)
             for piece, reason in sorted(reasons.items(), key=lambda pair: (pair[0].section.number, pair[0].offset))
             if piece in self.partner and not is_cold_part(piece.name)
         )
+
+    def _copy_untraceable(self, reasons: dict[Piece, str]) -> None:
+        """Where the kernel cannot redirect a changed function, its callers change instead and call a copy of it.
+
+        That goes for local functions that are only called; what others reach is left for an Objection.
+        """
+        waiting = [piece for piece in reasons if not is_cold_part(piece.name)]
+        while waiting:
+            piece = waiting.pop()
+            callers = self._only_callers(piece)
+            if piece not in self.partner or not callers or self._is_redirectable(piece):
+                continue
+            del self.partner[piece]
+            for part in _functions(self.fixed):
+                if is_cold_part(part.name) and parent_of(part.name) == piece.name:
+                    self.partner.pop(part, None)
+            for caller in callers - reasons.keys():
+                reasons[caller] = f"it calls {piece.name}, which changes and cannot be redirected"
+                waiting.append(caller)
+
+    def _is_redirectable(self, fixed: Piece) -> bool:
+        return is_traceable(self.original, self.partner[fixed], self.old_entries) and is_traceable(
+            self.fixed, fixed, self.new_entries
+        )
+
+    def _only_callers(self, piece: Piece) -> set[Piece]:
+        """The functions that call a local function; none when something else may reach it."""
+        if not piece.is_local or _RAN_ONCE.match(piece.section.name):
+            return set()
+        found: set[Piece] = set()
+        for other in self.fixed.pieces():
+            if other is piece or other.section.name in NAMES or _SILENT.match(other.section.name):
+                continue
+            uses = [reference for reference in other.references if reference.target is piece]
+            if any(not (other.is_function and reference.is_branch) for reference in uses):
+                return set()
+            if uses:
+                found |= set(self._parents(other)) if is_cold_part(other.name) else {other}
+        return found
 
     def _parents(self, cold: Piece) -> list[Piece]:
         parent = self.fixed.functions.get(parent_of(cold.name))

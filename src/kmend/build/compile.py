@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from kmend.build.affected import Affected, affected
+from kmend.build.farm import plant
+from kmend.build.layout import changed_types
 from kmend.build.lines import keep_lines
-from kmend.build.tree import Tree, objtool_words, original, saved_command
+from kmend.build.tree import (
+    Tree,
+    compile_commands,
+    compile_originals,
+    objtool_words,
+    original,
+    saved_command,
+)
 from kmend.elf.running import VMLINUX
+from kmend.exposure.units import Units
 from kmend.kit.errors import BugError, InputError, KmendError, ProgramError
-from kmend.kit.files import write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import run
 from kmend.model.fix import Objection, ObjectionCode
 
 _CUT_SHORT = re.compile(r"Killed|Terminated|No space left|Cannot allocate memory|cannot execute|: not found")
+_NAMED = 4
+_APART = (
+    "tools/",
+    "scripts/",
+    "arch/x86/entry/vdso/",
+    "arch/x86/boot/",
+    "arch/x86/realmode/",
+    "arch/x86/purgatory/",
+)
 _MODULE_NAME = re.compile(r"""-DKBUILD_MODNAME='?"([^"]*)"'?""")
 
 
@@ -34,51 +54,179 @@ class Compiled:
     fixed: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is compiled, and where."""
+
+    tree: Tree
+    folder: Path
+    """Of the source with the changed files in it; objects are put beside."""
+    commands: Mapping[str, str]
+
+
 def compile_all(
-    files: tuple[str, ...], *, tree: Tree, overlay: Path, progress: Progress
+    files: tuple[str, ...], *, tree: Tree, overlay: Path, units: Callable[[], Units], progress: Progress
 ) -> tuple[list[Compiled], list[Objection]]:
-    """Compile the objects of some source files on all cores.
+    """Compile the objects that changed files go into, on all cores, as far as their preprocessed text differs.
 
     Args:
         files: Changed files, as paths in the source tree.
         tree: The kernel's prepared tree.
         overlay: Folder with the changed text of each file; what is compiled is put there too.
-        progress: Told about each object.
+        units: Says what the kernel was built from; asked only when headers change.
+        progress: Told about each step.
 
     Returns:
-        The objects in the order of ``files``, and an Objection for each file that could not be compiled.
+        The objects whose text differs, and Objections to what cannot be compiled or changes a type.
     """
-    refused = [objection for file in files if (objection := _unsupported(file))]
-    sources = [file for file in files if file.endswith(".c") and not _unsupported(file)]
-    progress.step(f"Compiling {', '.join(sources)}" if sources else "Nothing to compile")
+    objections = [objection for file in files if (objection := _unsupported(file, tree.source))]
+    if objections:
+        return [], objections
+    direct = [file for file in files if _is_unit(file, tree.source)]
+    found = Affected(sources=())
+    if len(direct) < len(files):
+        progress.step("Looking which files read what changes in headers")
+        rest = [file for file in files if file not in direct]
+        found = affected(rest, source=tree.source, overlay=overlay, units=units())
+    sources = [*direct, *(file for file in found.sources if file not in direct)]
+    objections += found.objections
+    if objections:
+        return [], objections
+    work = _planted(files, sources, tree=tree, overlay=overlay)
+    objections = [_not_built(file) for file in direct if _object(file) not in work.commands]
+    sources = [file for file in sources if _object(file) in work.commands]
+    differing, more = _differing(sources, files, work, progress)
+    return _compiled(differing, work, objections + more, progress)
+
+
+def _compiled(
+    sources: Sequence[str], work: _Work, objections: list[Objection], progress: Progress
+) -> tuple[list[Compiled], list[Objection]]:
+    if objections:
+        return [], objections
+    progress.step(f"Compiling {_few(sources)}" if sources else "Nothing to compile")
+    compile_originals(work.tree, [_object(file) for file in sources])
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda file: _compile(file, tree=tree, overlay=overlay), sources))
-    compiled = [one for one in done if isinstance(one, Compiled)]
-    return compiled, refused + [one for one in done if isinstance(one, Objection)]
+        done = list(pool.map(lambda file: _compile(file, work), sources))
+    return [one for one in done if isinstance(one, Compiled)], [one for one in done if isinstance(one, Objection)]
 
 
-def _unsupported(file: str) -> Objection | None:
-    """Files that say nothing about the kernel's code are passed over; all others but .c are refused."""
-    if file.endswith(".c") and not file.startswith(
-        ("tools/", "scripts/", "arch/x86/entry/vdso/", "arch/x86/boot/")
-    ):
+def _few(sources: Sequence[str]) -> str:
+    return ", ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} files"
+
+
+def _object(file: str) -> str:
+    return str(PurePosixPath(file).with_suffix(".o"))
+
+
+def _is_unit(file: str, source: Path) -> bool:
+    """Whether a file is compiled by itself."""
+    return file.endswith(".c") and not included_by(source / file)
+
+
+def _planted(files: Sequence[str], sources: Sequence[str], *, tree: Tree, overlay: Path) -> _Work:
+    commands = compile_commands(tree, [_object(file) for file in sources])
+    folder = overlay / "tree"
+    searched = {one for command in commands.values() for one in _searched(command, tree.source)}
+    texts = {
+        file: keep_lines(tree.source / file, overlay / file)
+        if (tree.source / file).exists()
+        else (overlay / file).read_text(errors="surrogateescape")
+        for file in files
+    }
+    plant(folder, texts, source=tree.source, searched=searched)
+    return _Work(tree=tree, folder=folder, commands=commands)
+
+
+def _searched(command: str, source: Path) -> set[str]:
+    """Folders of the source where a command has the compiler look for headers."""
+    found = re.findall(rf"-I ?{re.escape(str(source))}/(\S+)", command)
+    return {posixpath.normpath(one) for one in found if (source / one).is_dir()}
+
+
+def _unsupported(file: str, source: Path) -> Objection | None:
+    """What is no C text of the kernel proper, or a new .c file that no Makefile of this kernel knows."""
+    if file.endswith(".c") and not (source / file).exists():
+        return _objection(ObjectionCode.NOT_BUILT, file, "This kernel's source has no such file.", "")
+    if file.endswith((".c", ".h")) and not file.startswith(_APART):
         return None
-    kind = "a header" if file.endswith(".h") else "not a C file of the kernel proper"
     return Objection(
         code=ObjectionCode.UNSUPPORTED_FILE,
         place=file,
-        reason=f"{file} is {kind}; this version builds fixes of .c files.",
-        advice="Move what the fix needs into the .c files that use it, without changing the layout of any "
-        "structure, or leave the file out if the fix works without it.",
+        reason=f"{file} is not a C file of the kernel proper.",
+        advice="Leave the file out if the fix works without it; otherwise this fix needs a reboot.",
     )
 
 
-def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
-    target = str(PurePosixPath(file).with_suffix(".o"))
-    if not (tree.source / file).exists():
-        return _objection(ObjectionCode.NOT_BUILT, file, "This kernel's source has no such file.", "")
-    if including := included_by(tree.source / file):
-        return _included(file, including)
+def _differing(
+    sources: Sequence[str], files: Sequence[str], work: _Work, progress: Progress
+) -> tuple[list[str], list[Objection]]:
+    """The sources whose preprocessed text differs, and Objections to the types that change in them."""
+    progress.step(f"Comparing what the compiler reads of {_few(sources)}")
+    differing: list[str] = []
+    objections: dict[str, Objection] = {}
+    with ThreadPoolExecutor(2) as pool:
+        for done, found in enumerate(pool.map(lambda file: _read_otherwise(file, work), sources), 1):
+            progress.amount(done, len(sources), unit="files")
+            if isinstance(found, Objection):
+                objections.setdefault(f"{found.code} {found.place}", found)
+            elif found is not None:
+                differing.append(sources[done - 1])
+                for name in found:
+                    place = f"{_defining(name, files, work.folder) or sources[done - 1]}: {name}"
+                    objections.setdefault(place, _changed_type(place, name))
+    return differing, list(objections.values())
+
+
+def _read_otherwise(file: str, work: _Work) -> tuple[str, ...] | Objection | None:
+    """The types that the compiler reads otherwise; None when all is the same."""
+    command = work.commands[_object(file)]
+    try:
+        texts = [_preprocessed(command, file, work, folder=folder) for folder in (work.tree.source, work.folder)]
+    except ProgramError as error:
+        _raise_if_cut_short(error)
+        return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
+    return changed_types(*texts) if texts[0] != texts[1] else None
+
+
+def _preprocessed(command: str, file: str, work: _Work, *, folder: Path) -> str:
+    source = work.folder / file if folder == work.folder else folder / file
+    words = replayed(
+        command, source=source, out=work.folder / _object(file), root=folder, source_tree=work.tree.source
+    )[0]
+    kept = [word for word in words if not word.startswith("-Wp,-MMD")]
+    kept[kept.index("-c")] = "-E"
+    at = kept.index("-o")
+    return run([*kept[:at], "-P", *kept[at + 2 :]], cwd=work.tree.folder, timeout=900).stdout.decode(
+        errors="replace"
+    )
+
+
+def _defining(name: str, files: Sequence[str], folder: Path) -> str:
+    """The changed file that defines a type."""
+    head = re.compile(rf"\b{re.escape(name)}\b[^;(){{}}=]*\{{")
+    return next((file for file in files if head.search((folder / file).read_text(errors="surrogateescape"))), "")
+
+
+def _changed_type(place: str, name: str) -> Objection:
+    return Objection(
+        code=ObjectionCode.CHANGED_LAYOUT,
+        place=place,
+        reason=f"The fix changes the definition of {name}, of which the kernel holds data in the old form.",
+        advice="Keep the definition as it is: put new state into a shadow variable "
+        "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own.",
+    )
+
+
+def _not_built(file: str) -> Objection:
+    return _objection(
+        ObjectionCode.NOT_BUILT, file, "This kernel's configuration does not build it by itself.", ""
+    )
+
+
+def _compile(file: str, work: _Work) -> Compiled | Objection:
+    target = _object(file)
+    tree = work.tree
     try:
         command = saved_command(tree, target)
     except (InputError, ProgramError) as error:
@@ -89,13 +237,17 @@ def _compile(file: str, *, tree: Tree, overlay: Path) -> Compiled | Objection:
             "This kernel's configuration does not build it by itself.",
             error.message,
         )
-    text = keep_lines(tree.source / file, overlay / file)
-    source = overlay / "lines" / file
-    write_atomic(source, text.encode(errors="surrogateescape"))
-    fixed = overlay / target
+    fixed = work.folder.with_name("objects") / target
     try:
         objtool = objtool_words(tree, command)
-        for words in replayed(command, source=source, out=fixed, root=overlay / "lines", objtool=objtool):
+        for words in replayed(
+            command,
+            source=work.folder / file,
+            out=fixed,
+            root=work.folder,
+            objtool=objtool,
+            source_tree=tree.source,
+        ):
             run(words, cwd=tree.folder, timeout=900)
     except ProgramError as error:
         _raise_if_cut_short(error)
@@ -112,16 +264,6 @@ def included_by(file: Path) -> tuple[str, ...]:
     return tuple(one.name for one in beside if line.search(one.read_text(errors="surrogateescape")))
 
 
-def _included(file: str, including: tuple[str, ...]) -> Objection:
-    return Objection(
-        code=ObjectionCode.UNSUPPORTED_FILE,
-        place=file,
-        reason=f"{file} is included by {', '.join(including)}; its code is part of other objects, which would "
-        "keep the old one.",
-        advice="There is no way yet to build a fix of such a file; fix a caller in a file of its own.",
-    )
-
-
 def _raise_if_cut_short(error: KmendError) -> None:
     """An error that says nothing about the source: the program was killed, timed out, or the disk is full."""
     if not isinstance(error, ProgramError):
@@ -132,7 +274,7 @@ def _raise_if_cut_short(error: KmendError) -> None:
 
 def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Objection:
     advice = {
-        ObjectionCode.NOT_BUILT: "The fix does not concern this kernel, or another .c file includes the code.",
+        ObjectionCode.NOT_BUILT: "The fix does not concern this kernel: leave the file out.",
         ObjectionCode.COMPILE_FAILED: "Bring the fix to this kernel's source version: a name or type that it uses "
         "may be newer.",
     }[code]
@@ -141,7 +283,15 @@ def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Obje
     )
 
 
-def replayed(command: str, *, source: Path, out: Path, root: Path, objtool: Sequence[str] = ()) -> list[list[str]]:
+def replayed(
+    command: str,
+    *,
+    source: Path,
+    out: Path,
+    root: Path,
+    objtool: Sequence[str] = (),
+    source_tree: Path | None = None,
+) -> list[list[str]]:
     """The saved command for another source file and another output, as argument lists to run in the tree.
 
     What kbuild does beside compiling and objtool (symbol versions) is left out.
@@ -152,6 +302,7 @@ def replayed(command: str, *, source: Path, out: Path, root: Path, objtool: Sequ
         out: Where the object goes.
         root: Leading folder of ``source`` that ``__FILE__`` must not show.
         objtool: Objtool's command line without the file, to run where kbuild leaves it for later.
+        source_tree: The kernel's source, for which ``root`` stands in wherever the command names it.
     """
     found = []
     for part in re.split(r"\s;\s|\s&&\s", command):
@@ -160,7 +311,7 @@ def replayed(command: str, *, source: Path, out: Path, root: Path, objtool: Sequ
             continue
         name = Path(words[0]).name
         if "-c" in words and "-o" in words:
-            found.append(_compile_words(words, source, out, root))
+            found.append(_compile_words(words, source, out, root, source_tree or root))
         elif name == "objtool":
             found.append([*words[:-1], str(out)])
     if len(found) == 1 and objtool:
@@ -170,9 +321,11 @@ def replayed(command: str, *, source: Path, out: Path, root: Path, objtool: Sequ
     return found
 
 
-def _compile_words(words: list[str], source: Path, out: Path, root: Path) -> list[str]:
+def _compile_words(words: list[str], source: Path, out: Path, root: Path, instead_of: Path) -> list[str]:
     out.parent.mkdir(parents=True, exist_ok=True)
     words = [f"-Wp,-MMD,{out}.d" if word.startswith("-Wp,-MMD,") else word for word in words]
+    # The map of __FILE__ keeps naming the original: some texts carry it all the same.
+    words = [word if word.startswith("-f") else word.replace(f"{instead_of}/", f"{root}/") for word in words]
     words[words.index("-o") + 1] = str(out)
     # What the file includes by a name in quotes stands beside the original.
     beside = Path(words[-1]).parent

@@ -1,26 +1,46 @@
-"""Types that a C file defines, as text: enough to see that a fix changes one. Pure."""
+"""Types that a compiler reads otherwise than before, from preprocessed text. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _HEAD = re.compile(r"\b(struct|union|enum)\b([^;(){}=]*)\{")
 _NAME = re.compile(r"\w+")
 _TYPEDEF = re.compile(r"^\s*typedef\b([^;{}]*?)\b(\w+)\s*((?:\[[^\]]*\]\s*)*);", re.MULTILINE)
-_MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(.*(?:\\\n.*)*)", re.MULTILINE)
 _IGNORED = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 _SPACE = re.compile(r"\s+")
+_SIGN = re.compile(r"\s*([^\w\s])\s*")
+# The names of last constants that say how many there are.
+_NUMBER_OF = re.compile(r"(?i)(^|_)(max|num|nr|count|last|end|size|number|n)(_|$)|^__")
+_CONSTANT = re.compile(r"(\w+)[^=]*(?:=(.*))?$", re.DOTALL)
 
 
 def changed_types(original: str, fixed: str) -> tuple[str, ...]:
-    """Types that both texts define, but not alike: ``struct foo``; comments and white space do not count.
+    """Types that both preprocessed texts define, but not alike: ``struct foo``; white space does not count.
 
-    A macro counts with the types that use it: ``#define SLOTS 8`` with ``struct foo { int slot[SLOTS]; }``.
-    Data of the old layout lives on when a livepatch is applied, so none of these can be passed over.
+    Data of the old layout lives on when a livepatch is applied, so none of these can be passed over. Of an enum
+    only the values count, not new constants; the last one may rise (``FOO_MAX``) where nothing is sized by it.
     """
-    old, new = _definitions(_plain(original)), _definitions(_plain(fixed))
-    return tuple(sorted(name for name in old.keys() & new.keys() if old[name] != new[name]))
+    before, after = _parts(original), _parts(fixed)
+    shared = before.keys() & after.keys()
+    old = _definitions("".join(part for part in before if part not in shared))
+    new = _definitions("".join(part for part in after if part not in shared))
+    names = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    return tuple(name for name in names if not _only_longer(name, old[name], new[name], fixed))
+
+
+def _parts(text: str) -> Mapping[str, None]:
+    """The text cut after each line that ends something in the first column."""
+    found: dict[str, None] = {}
+    part: list[str] = []
+    for line in text.splitlines(keepends=True):
+        part.append(line)
+        if line.startswith("}"):
+            found["".join(part)] = None
+            part = []
+    found["".join(part)] = None
+    return found
 
 
 def _plain(text: str) -> str:
@@ -29,15 +49,17 @@ def _plain(text: str) -> str:
 
 
 def _definitions(text: str) -> Mapping[str, list[str]]:
-    macros = {name: _SPACE.sub(" ", value).strip() for name, value in _MACRO.findall(text)}
+    text = _plain(text)
     found: dict[str, list[str]] = {}
     for name, body in _bodies(text):
-        found.setdefault(name, []).append(_SPACE.sub(" ", body).strip() + _used(body, macros))
+        found.setdefault(name, []).append(_squeezed(body))
     for kind, name, size in _TYPEDEF.findall(text):
-        found.setdefault(f"typedef {name}", []).append(
-            _SPACE.sub(" ", f"{kind} {size}").strip() + _used(size, macros)
-        )
+        found.setdefault(f"typedef {name}", []).append(_squeezed(f"{kind} {size}"))
     return found
+
+
+def _squeezed(text: str) -> str:
+    return _SIGN.sub(r"\1", _SPACE.sub(" ", text).strip())
 
 
 def _bodies(text: str) -> Iterator[tuple[str, str]]:
@@ -53,13 +75,25 @@ def _bodies(text: str) -> Iterator[tuple[str, str]]:
         yield f"{head[1]} {words[-1] if words else '(unnamed)'}", f"{head[2]} {text[head.end() : at]} {tail}"
 
 
-def _used(body: str, macros: Mapping[str, str]) -> str:
-    """The macros that a body uses, and those that these use, with their values."""
-    seen: dict[str, str] = {}
-    waiting = _NAME.findall(body)
-    while waiting:
-        name = waiting.pop()
-        if name in macros and name not in seen:
-            seen[name] = macros[name]
-            waiting += _NAME.findall(macros[name])
-    return "".join(f" [{name} {value}]" for name, value in sorted(seen.items()))
+def _only_longer(name: str, old: Sequence[str], new: Sequence[str], text: str) -> bool:
+    """Whether an enum's constants all keep their values, but for a last one by which nothing is sized."""
+    if not name.startswith("enum ") or (len(old), len(new)) != (1, 1):
+        return False
+    before, after = dict(_constants(old[0])), dict(_constants(new[0]))
+    other = [constant for constant in before if constant in after and before[constant] != after[constant]]
+    if not other:
+        return True
+    if other != list(before)[-1:] or not _NUMBER_OF.search(other[0]):
+        return False
+    return not re.search(rf"\[[^]\n]*\b{re.escape(other[0])}\b", text)
+
+
+def _constants(body: str) -> Iterable[tuple[str, tuple[str, int]]]:
+    """Each constant with the last value that was written out, and how many further it is."""
+    written, further = "", 0
+    for part in re.split(r",(?![^(]*\))", body.rpartition("}")[0]):
+        match = _CONSTANT.match(part.strip())
+        if match is None:
+            continue
+        written, further = (match[2], 0) if match[2] else (written, further + 1)
+        yield match[1], (written, further)

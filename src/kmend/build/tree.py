@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kmend.kernels.compiler import installed
 from kmend.kernels.places import trees_folder
-from kmend.kit.errors import InputError, MachineError
+from kmend.kit.errors import InputError, MachineError, ProgramError
 from kmend.kit.files import lock, need_space, write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import run
@@ -137,14 +139,15 @@ def make(tree: Tree, *targets: str, flags: str = "") -> None:
     Raises:
         ProgramError: It failed; the error carries its last lines.
     """
-    run(
-        [
-            "make", "--silent", "-j2", "-C", tree.source, f"O={tree.folder}", f"CC={tree.compiler}",
-            "LOCALVERSION=", f"KERNELRELEASE={tree.kit.kernel.release}", "KBUILD_BUILD_TIMESTAMP=@0",
-            *([f"KCFLAGS={flags}"] if flags else []), *targets,
-        ],
-        timeout=1800,
-    )  # fmt: skip
+    run([*_make_words(tree, flags), "--silent", *targets], timeout=1800)
+
+
+def _make_words(tree: Tree, flags: str) -> list[str | Path]:
+    return [
+        "make", "-j2", "-C", tree.source, f"O={tree.folder}", f"CC={tree.compiler}", "LOCALVERSION=",
+        f"KERNELRELEASE={tree.kit.kernel.release}", "KBUILD_BUILD_TIMESTAMP=@0",
+        *([f"KCFLAGS={flags}"] if flags else []),
+    ]  # fmt: skip
 
 
 def _prepare(tree: Tree, progress: Progress) -> None:
@@ -158,6 +161,47 @@ def _prepare(tree: Tree, progress: Progress) -> None:
             shutil.copyfile(theirs / name, tree.folder / "include" / "generated" / name)
 
 
+def compile_commands(tree: Tree, targets: Sequence[str]) -> dict[str, str]:
+    """Kbuild's command for each of some objects, without compiling any; those it has no rule for are left out.
+
+    Args:
+        tree: A prepared tree.
+        targets: Paths of objects, e.g. ``fs/proc/cmdline.o``.
+    """
+    known = {target: saved_command(tree, target) for target in targets if _is_compiled(tree, target)}
+    missing = [target for target in targets if target not in known]
+    if not missing:
+        return known
+    with lock(tree.folder / ".kmend-lock", what="kbuild in this tree", wait=True):
+        words = [*_make_words(tree, _FLAGS), "--dry-run", "--keep-going", *missing]
+        done = run(words, timeout=1800, check=False)
+    command = re.compile(rf"(?:^|\s)({re.escape(tree.compiler)} -Wp,\S+ .* -c -o (\S+\.o) \S+)")
+    found = (command.search(line.partition(" ; ")[0]) for line in done.text.splitlines())
+    known |= {match[2]: _unescaped(match[1]) for match in found if match and match[2] in missing}
+    return known
+
+
+def compile_originals(tree: Tree, targets: Sequence[str]) -> None:
+    """Have kbuild compile some objects at once that never were; what fails is found out by ``saved_command``."""
+    missing = [target for target in targets if not _is_compiled(tree, target)]
+    if len(missing) > 1:
+        with lock(tree.folder / ".kmend-lock", what="kbuild in this tree", wait=True), suppress(ProgramError):
+            make(tree, "--keep-going", *missing, flags=_FLAGS)
+
+
+def _saved(tree: Tree, target: str) -> Path:
+    path = Path(target)
+    return tree.folder / path.parent / f".{path.name}.cmd"
+
+
+def _is_compiled(tree: Tree, target: str) -> bool:
+    return _saved(tree, target).exists() and (tree.folder / target).exists()
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("$(pound)", "#").replace("$$", "$")
+
+
 def saved_command(tree: Tree, target: str) -> str:
     """Kbuild's saved command for one object; the object is compiled by kbuild when it never was.
 
@@ -169,15 +213,14 @@ def saved_command(tree: Tree, target: str) -> str:
         InputError: Kbuild has no rule for it.
         ProgramError: The original does not compile.
     """
-    path = Path(target)
-    saved = tree.folder / path.parent / f".{path.name}.cmd"
-    if not (saved.exists() and (tree.folder / path).exists()):
+    saved = _saved(tree, target)
+    if not _is_compiled(tree, target):
         with lock(tree.folder / ".kmend-lock", what="kbuild in this tree", wait=True):
             make(tree, target, flags=_FLAGS)
     if not saved.exists():
         raise InputError(f"Kbuild does not build {target} by itself.")
     line = saved.read_text().splitlines()[0]
-    return line.split(":=", 1)[1].strip().replace("$(pound)", "#").replace("$$", "$")
+    return _unescaped(line.split(":=", 1)[1].strip())
 
 
 def original(tree: Tree, target: str, command: str) -> Path:
