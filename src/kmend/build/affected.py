@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kmend.build.changes import Change, changes
+from kmend.build.includes import includes
 from kmend.build.items import Item, Kind, split, words
 from kmend.build.lines import hunks_between
 from kmend.exposure.units import Units
@@ -24,6 +26,9 @@ MOST = 400
 _ROUNDS = 6
 _NOT_HERE = ("Documentation", "tools", "scripts", "samples", "rust", "usr", "LICENSES")
 _CONDITIONAL = re.compile(r"\s*#\s*(if|ifdef|ifndef|elif|else|endif)\b(.*)")
+# What a header may hold that every file which includes it gets a copy of.
+_CODE_OF_ITS_OWN = frozenset((Kind.FUNCTION, Kind.VARIABLE, Kind.INVOKED))
+_ARGUMENTS = re.compile(r"\s*\w+\s*\(\s*(\w+)\s*[,)](?:\s*(\w+)\s*[,)])?")
 _NOTHING_FOUND = 1
 
 
@@ -46,45 +51,67 @@ def affected(files: Sequence[str], *, source: Path, overlay: Path, units: Units)
     """
     found: set[str] = set()
     objections: list[Objection] = []
-    names: set[str] = set()
     for file in files:
-        found |= set(units.included.get(file, ()))
         if file.endswith(".c"):
-            continue
-        if not _same_conditions(source / file, overlay / file):
+            found |= set(units.included.get(file, ()))
+        elif not _same_conditions(source / file, overlay / file):
             objections.append(_conditions(file))
-            continue
-        for change in changes(file, old=source, new=overlay):
-            names |= _spoken_of(change)
-    found |= _mentioning(names, source, units)
-    if len(found) > MOST:
-        objections.append(_too_many(files, len(found)))
+        else:
+            readers = _readers(file, source=source, overlay=overlay, units=units)
+            found |= readers
+            if len(readers) > MOST:
+                objections.append(_too_many(file, len(readers)))
     return Affected(sources=tuple(sorted(found)), objections=tuple(objections))
 
 
-def _spoken_of(change: Change) -> frozenset[str]:
-    """The names by which code can reach what a change touches; members are reached through changed types."""
-    return change.names | change.gives | change.gone
+def _readers(header: str, *, source: Path, overlay: Path, units: Units) -> set[str]:
+    """The built files that one changed header may matter to."""
+    kinds = [{item.name: item.kind for item in _items(tree / header)} for tree in (source, overlay)]
+    reach = includes(source).reach(header)
+    names: set[str] = set()
+    for change in changes(header, old=source, new=overlay):
+        touched = {(name, kind.get(name)) for name in change.names for kind in kinds}
+        if any(kind in _CODE_OF_ITS_OWN for _, kind in touched) and not _is_inline(change, overlay / header):
+            return _built(reach, units)
+        names |= change.gives | change.gone
+        # A type is refused when it changes, but for new constants.
+        names |= {name for name, kind in touched if kind not in {None, Kind.TYPE}}
+    return _mentioning(names, source, units, reach)
 
 
-def _mentioning(names: Collection[str], source: Path, units: Units) -> set[str]:
-    """Built files that name one of some names, or something in a header that names one."""
+def _is_inline(change: Change, header: Path) -> bool:
+    """Whether all functions in a change are made where they are called."""
+    functions = [one for one in _items(header) if one.name in change.names and one.kind in _CODE_OF_ITS_OWN]
+    return all(re.search(r"\b\w*inline\w*\b|\bextern\b", one.text.split("{", 1)[0]) for one in functions)
+
+
+def _built(files: Iterable[str], units: Units) -> set[str]:
+    """The files that are compiled by themselves, and those that include the others."""
+    return {
+        root for file in files for root in ((file,) if file in units.objects else units.included.get(file, ()))
+    }
+
+
+@lru_cache(maxsize=4000)
+def _items(header: Path) -> tuple[Item, ...]:
+    if not header.is_file():
+        return ()
+    return split(header.read_text(errors="surrogateescape").splitlines(keepends=True))
+
+
+def _mentioning(names: Collection[str], source: Path, units: Units, reach: frozenset[str]) -> set[str]:
+    """Built files within reach that name one of some names, or something in a header that names one."""
     found: set[str] = set()
     known: set[str] = set()
     waiting = set(names)
     for _ in range(_ROUNDS):
-        if not waiting:
+        if not waiting or len(found) > MOST:
             break
         known |= waiting
-        following: set[str] = set()
-        for file in _files_with(waiting, source):
-            if file in units.objects:
-                found.add(file)
-            elif file in units.included:
-                found |= set(units.included[file])
-            elif file.endswith(".h"):
-                following |= _passing_on(source / file, waiting)
-        waiting = following - known
+        files = [file for file in _files_with(waiting, source) if file in reach]
+        found |= _built(files, units)
+        following = [_passing_on(source / file, waiting) for file in files if file.endswith(".h")]
+        waiting = set[str]().union(*following) - known
     return found
 
 
@@ -109,9 +136,8 @@ def _other_machines(source: Path) -> list[str]:
 
 def _passing_on(header: Path, names: set[str]) -> set[str]:
     """Items of a header whose code has one of some names in it: who uses those uses these."""
-    lines = header.read_text(errors="surrogateescape").splitlines(keepends=True)
     found: set[str] = set()
-    for item in split(lines):
+    for item in _items(header):
         if item.name not in names and _carries(item) and words(item.text) & names:
             found |= _given(item)
     return found
@@ -125,9 +151,10 @@ def _carries(item: Item) -> bool:
 def _given(item: Item) -> set[str]:
     if item.kind is not Kind.INVOKED:
         return {item.name}
-    # TRACE_EVENT(foo, …) makes trace_foo and more; what else is made has the name in it.
-    first = words(",".join(item.text.split(",")[:2]))
-    return {f"trace_{word}" for word in first} | {word for word in first if not word.isupper()}
+    # TRACE_EVENT(foo, …) and DEFINE_EVENT(class, foo, …) make trace_foo; what else is made has the name in it.
+    match = _ARGUMENTS.match(item.text)
+    named = {word for word in match.groups() if word} if match else set()
+    return named | {f"trace_{word}" for word in named}
 
 
 def _same_conditions(old: Path, new: Path) -> bool:
@@ -174,12 +201,11 @@ def _conditions(file: str) -> Objection:
     )
 
 
-def _too_many(files: Sequence[str], number: int) -> Objection:
-    headers = [file for file in files if file.endswith(".h")]
+def _too_many(header: str, number: int) -> Objection:
     return Objection(
         code=ObjectionCode.UNSUPPORTED_FILE,
-        place=headers[0] if headers else files[0],
-        reason=f"{number} source files of this kernel use what changes in {', '.join(headers)}; at most {MOST} "
+        place=header,
+        reason=f"{number} source files of this kernel may use what changes in {header}; at most {MOST} "
         "are compared.",
         advice="Give what is new another name, and use it only where the fix needs it.",
     )

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
-from kmend.kit.run import failed, run
-
-_INCLUDE = re.compile(r'(?P<file>[^:]+):\s*#\s*include\s+"(?P<name>[^"]+)"')
-_NOTHING_FOUND = 1
+from kmend.build.includes import includes
 
 
 def plant(into: Path, texts: Mapping[str, str], *, source: Path, searched: Collection[str] = ()) -> None:
@@ -28,7 +24,7 @@ def plant(into: Path, texts: Mapping[str, str], *, source: Path, searched: Colle
         searched: Folders of the source that the compiler searches for headers.
     """
     real = {""}
-    upwards = [posixpath.dirname(file) for file in _including_upwards(texts, source)]
+    upwards = [posixpath.dirname(file) for file in includes(source).upwards(texts)]
     for folder in (*(posixpath.dirname(file) for file in texts), *upwards, *searched):
         real |= {folder, *(str(one) for one in PurePosixPath(folder).parents if str(one) != ".")}
     for folder in sorted(real):
@@ -42,21 +38,3 @@ def plant(into: Path, texts: Mapping[str, str], *, source: Path, searched: Colle
                 (into / path).symlink_to(entry.path)
     for path, text in texts.items():
         (into / path).write_text(text, errors="surrogateescape")
-
-
-def _including_upwards(files: Iterable[str], source: Path) -> list[str]:
-    """Files that include one of some files by a path that begins upwards."""
-    wanted = set(files)
-    names = "|".join(sorted({re.escape(posixpath.basename(file)) for file in wanted}))
-    pattern = rf'^[[:space:]]*#[[:space:]]*include[[:space:]]+"[^"]*\.\./[^"]*({names})"'
-    done = run(["grep", "-rE", "--include=*.[ch]", pattern, "."], cwd=source, check=False)
-    if done.code > _NOTHING_FOUND:
-        raise failed(done)
-    found = []
-    for line in done.text.splitlines():
-        match = _INCLUDE.match(line)
-        if match:
-            file = posixpath.normpath(match["file"])
-            if posixpath.normpath(posixpath.join(posixpath.dirname(file), match["name"])) in wanted:
-                found.append(file)
-    return found
