@@ -105,7 +105,7 @@ class Archive:
 
     def publish(self, address, *, options="trusted=yes") -> Path:
         """Write the index and the configuration of an apt that reads it; returns the value for APT_CONFIG."""
-        (self.folder / "Packages").write_text("\n".join(self.stanzas))
+        self.write_index()
         apt = self.folder / "apt"
         for name in ("etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
             (apt / name).mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,10 @@ class Archive:
         )
         self.update(config)
         return config
+
+    def write_index(self):
+        """What the mirror offers from now on; no apt has read it yet."""
+        (self.folder / "Packages").write_text("\n".join(self.stanzas))
 
     def update(self, config):
         """What ``apt-get update`` does."""

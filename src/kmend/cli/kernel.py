@@ -198,8 +198,7 @@ def _none_complete(offered: Iterable[OfferedKernel]) -> SourceError:
     what = "debug symbols (packages that end in -dbg)" if "dbg" in lacking else "headers or source"
     return SourceError(
         f"The package sources offer kernels, but none with everything that a kit needs: there are no {what}.",
-        hint="Debian keeps them in the component main of the release and of its security archive. Add both to the "
-        "apt sources, then `apt-get update` (as root). `kmend kernel list --all` shows what is missing.",
+        hint=f"{store.pieces_hint()} `kmend kernel list --all` shows what is missing.",
     )
 
 
@@ -207,7 +206,7 @@ def _say_when_stale() -> None:
     age = store.lists_age()
     if age is not None and age > _STALE_DAYS * 86400:
         click.echo(
-            f"note: the package lists are {age / 86400:.0f} days old; `apt-get update` (as root) renews them.",
+            f"note: the package lists are {age / 86400:.0f} days old. {store.renew_hint()}",
             err=True,
         )
 

@@ -65,6 +65,30 @@ def lists_age(*, now: float | None = None) -> float | None:
     return max(0.0, (time.time() if now is None else now) - max(times)) if times else None
 
 
+def renew() -> None:
+    """Bring the package lists up to date with ``apt-get update``.
+
+    Raises:
+        MachineError: It takes root, and this user is not.
+        SourceError: A mirror does not answer; the old lists are still there.
+        TrustError: A signature of the lists does not hold.
+    """
+    # Without the option, apt-get update calls a mirror that does not answer a success.
+    done = run(["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"], timeout=1800, check=False)
+    if done.code == 0:
+        return
+    said = done.stderr.decode(errors="replace")
+    lines = [line.removeprefix("E:").strip() for line in said.splitlines() if line.startswith("E:")]
+    text = lines[0] if lines else said.strip().rpartition("\n")[2]
+    if "Permission denied" in said:
+        raise MachineError(f"The package lists cannot be renewed: {text}", hint="Run as root.")
+    if _UNSIGNED.search(said) or "GPG error" in said:
+        raise TrustError(f"apt cannot authenticate the package lists: {text}", hint="Mend the apt sources.")
+    raise SourceError(
+        f"The package lists cannot be renewed: {text}", hint="Check the network and the apt sources."
+    )
+
+
 def download(packages: tuple[Package, ...], folder: Path, *, progress: Progress) -> None:
     """Download packages into a folder with ``apt-get download``, which checks signatures and hashes.
 

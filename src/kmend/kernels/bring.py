@@ -8,8 +8,8 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
-from kmend.kernels import debian, places
-from kmend.kernels.provider import Layout, Provider
+from kmend.kernels import places
+from kmend.kernels.provider import Layout, provider
 from kmend.kernels.record import MARK, Piece, Record, is_whole, spelled, tree_of
 from kmend.kernels.unpack import Job, tar_command, unpack
 from kmend.kit.errors import SourceError
@@ -22,11 +22,6 @@ from kmend.model.kernel import Kernel, OfferedKernel, Package
 CHANGELOG = "changelog.gz"
 # modules.dep and its companions, and what else is written after the packages were unpacked.
 _EXTRA_BYTES = 20_000_000
-
-
-def provider() -> Provider:
-    """The provider of this machine's distribution."""
-    return debian
 
 
 def bring(offer: OfferedKernel, *, progress: Progress) -> None:
@@ -115,8 +110,9 @@ def _tree_job(partial: Path) -> Job:
 
 def _finish_source(partial: Path, version: str) -> None:
     """``sources/VERSION/`` holds one folder, the tree, and the changelog."""
-    for found in (partial / "package" / "usr" / "share" / "doc").glob("*/changelog*.gz"):
-        found.replace(partial / CHANGELOG)
+    changelog = provider().changelog(partial / "package")
+    if changelog:
+        changelog.replace(partial / CHANGELOG)
     for tree in (partial / "tree").iterdir():
         tree.rename(partial / tree.name)
     for name in ("package", "tree", ".done"):

@@ -18,21 +18,32 @@ from pathlib import Path
 from debian.debian_support import version_compare
 
 from kmend.kernels import apt
-from kmend.kernels.apt import download, file_of, lists_age
+from kmend.kernels.apt import download, file_of, lists_age, renew
 from kmend.kernels.provider import Layout
 from kmend.kit.errors import InputError, SourceError
 from kmend.model.kernel import OfferedKernel, Package
 
 __all__ = [
+    "PIECES_HINT",
+    "RENEW_HINT",
+    "changelog",
+    "compare",
     "download",
     "file_of",
     "layout",
     "lists_age",
     "offered",
+    "renew",
     "source_archive",
     "source_package",
     "unpack_command",
 ]
+
+RENEW_HINT = apt.UPDATE_HINT
+PIECES_HINT = (
+    "Debian keeps them in the component main of the release and of its security archive. Add both to the apt "
+    "sources, then `apt-get update` (as root)."
+)
 
 _RELEASE = re.compile(r"(?P<abi>(?P<series>\d+\.\d+)\.\d+[^-]*(?:-\d[^-]*)?)-(?P<flavour>[a-z][a-z0-9-]*)")
 _PIECE = re.compile(r"linux-(?:image|headers)-\d.*|linux-source-\d.*")
@@ -57,8 +68,13 @@ def offered() -> tuple[OfferedKernel, ...]:
     if not found:
         raise SourceError("apt knows no kernel packages; its package lists are empty.", hint=apt.UPDATE_HINT)
     kernels = [_kernel(release, version, index=index) for release in found for version in found[release]]
-    order = cmp_to_key(version_compare)
+    order = cmp_to_key(compare)
     return tuple(sorted(kernels, key=lambda kernel: (order(kernel.version), kernel.flavour, kernel.release)))
+
+
+def compare(version: str, other: str) -> int:
+    """Which version is the newer, as Debian counts (deb-version(7)): above 0 the first, below 0 the other."""
+    return int(version_compare(version, other))
 
 
 def source_package(series: str, version: str) -> Package:
@@ -92,6 +108,11 @@ def source_archive(folder: Path) -> Path:
     if not found:
         raise SourceError(f"The source package unpacked in {folder} holds no usr/src/linux-source-*.tar archive.")
     return found[0]
+
+
+def changelog(folder: Path) -> Path | None:
+    """The changelog in an unpacked linux-source package."""
+    return next(iter(sorted((folder / "usr/share/doc").glob("*/changelog*.gz"))), None)
 
 
 def layout(release: str) -> Layout:

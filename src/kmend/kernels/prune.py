@@ -10,9 +10,8 @@ from enum import StrEnum
 from functools import cmp_to_key
 from pathlib import Path
 
-from debian.debian_support import version_compare
-
 from kmend.kernels import places, record
+from kmend.kernels.provider import provider
 from kmend.kit.errors import InputError
 from kmend.kit.files import lock
 from kmend.model.kernel import Kit
@@ -93,7 +92,7 @@ def size_of(folder: Path) -> int:
 def _older(here: Sequence[str], keep: int | None) -> list[str]:
     if keep is None:
         return []
-    whole = sorted(_kits(here), key=lambda kit: cmp_to_key(version_compare)(kit.kernel.version), reverse=True)
+    whole = sorted(_kits(here), key=lambda kit: cmp_to_key(provider().compare)(kit.kernel.version), reverse=True)
     stay = {kit.kernel.release for kit in whole[:keep]}
     return [release for release in here if release not in stay]
 

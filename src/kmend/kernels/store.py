@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kmend.kernels import places
-from kmend.kernels.bring import CHANGELOG, bring, bring_packages, provider
+from kmend.kernels.bring import CHANGELOG, bring, bring_packages
+from kmend.kernels.provider import provider
 from kmend.kernels.record import load, releases, tree_of, version_of
 from kmend.kit.errors import InputError, SourceError
 from kmend.kit.progress import Progress, Silent
@@ -17,11 +18,16 @@ __all__ = [
     "changelog",
     "fetch",
     "find",
+    "is_newer",
     "lists_age",
     "load",
+    "newest_source",
     "offered",
     "oldest_and_newest",
+    "pieces_hint",
     "releases",
+    "renew",
+    "renew_hint",
     "source",
     "version_of",
 ]
@@ -39,6 +45,44 @@ def offered() -> tuple[OfferedKernel, ...]:
 def lists_age() -> float | None:
     """Seconds since the package lists were brought up to date; None where it cannot be told."""
     return provider().lists_age()
+
+
+def renew() -> None:
+    """Bring the package lists up to date; the distribution may ask for root.
+
+    Raises:
+        MachineError: This user may not.
+        SourceError: A mirror does not answer; the old lists are still there.
+        TrustError: A signature of the lists does not hold.
+    """
+    provider().renew()
+
+
+def renew_hint() -> str:
+    """Tells a person how to bring the package lists up to date."""
+    return provider().RENEW_HINT
+
+
+def pieces_hint() -> str:
+    """Tells a person which sources have what kits need beside the images."""
+    return provider().PIECES_HINT
+
+
+def is_newer(version: str, other: str) -> bool:
+    """Whether the first of two package versions is the newer one, as the distribution counts."""
+    return provider().compare(version, other) > 0
+
+
+def newest_source(series: str) -> str:
+    """The newest version of a series of which the source can be had, with or without a full kit.
+
+    Raises:
+        SourceError: The sources offer none.
+    """
+    versions = [kernel.version for kernel in offered() if kernel.series == series and kernel.source is not None]
+    if not versions:
+        raise SourceError(f"The package sources offer no kernel source of {series}.", hint=renew_hint())
+    return versions[-1]
 
 
 def find(release: str, *, version: str = "") -> OfferedKernel:
@@ -79,7 +123,7 @@ def oldest_and_newest(
             return fitting[0], fitting[-1]
     raise SourceError(
         f"The package sources do not offer two kernels with full kits of {series or 'any series'} ({flavour}).",
-        hint="`kmend kernel list --all` shows what is missing; `apt-get update` (as root) renews the lists.",
+        hint=f"`kmend kernel list --all` shows what is missing. {renew_hint()}",
     )
 
 

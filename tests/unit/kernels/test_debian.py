@@ -3,7 +3,7 @@
 import pytest
 
 from kmend.kernels import debian
-from kmend.kit.errors import InputError, SourceError
+from kmend.kit.errors import InputError, SourceError, TrustError
 
 
 def _by_release(kernels):
@@ -100,3 +100,42 @@ def test_the_age_of_the_lists_is_known(archive, published):
     age = debian.lists_age()
     assert age is not None
     assert age < 60
+
+
+def test_renewed_lists_show_what_is_new(archive, published):
+    """A version that the mirror has gained is offered after renewing, not before."""
+    archive.add_kernel("6.1.0-47-amd64", "6.1.170-3")
+    published()
+    archive.add_kernel("6.1.0-56-amd64", "6.1.192-2")
+    archive.write_index()
+    assert [kernel.version for kernel in debian.offered()] == ["6.1.170-3"]
+    debian.renew()
+    assert [kernel.version for kernel in debian.offered()] == ["6.1.170-3", "6.1.192-2"]
+
+
+def test_a_mirror_that_is_away_is_no_success(archive, tmp_path, monkeypatch):
+    """Renewing fails then, and the old lists stay."""
+    archive.add_kernel("6.1.0-47-amd64", "6.1.170-3")
+    with archive.served() as address:
+        monkeypatch.setenv("APT_CONFIG", str(archive.publish(address)))
+    with pytest.raises(SourceError, match="cannot be renewed"):
+        debian.renew()
+    assert [kernel.version for kernel in debian.offered()] == ["6.1.170-3"]
+
+
+def test_unsigned_lists_are_refused(archive, published):
+    """An index that nobody signed is not taken over."""
+    archive.add_kernel("6.1.0-47-amd64", "6.1.170-3")
+    published()
+    sources = archive.folder / "apt/etc/apt/sources.list"
+    sources.write_text(sources.read_text().replace("trusted=yes", "trusted=no"))
+    (archive.folder / "Release").write_text("Date: Sat, 07 Nov 2026 11:17:40 UTC\n")
+    with pytest.raises(TrustError):
+        debian.renew()
+
+
+def test_versions_are_compared_as_debian_counts():
+    """Numbers count as numbers, and what follows a tilde is older."""
+    assert debian.compare("6.1.10-1", "6.1.9-1") > 0
+    assert debian.compare("6.12.107-1~deb12u1", "6.12.107-1") < 0
+    assert debian.compare("6.1.9-1", "6.1.9-1") == 0

@@ -331,3 +331,17 @@ class _Heard:
 
     def note(self, text):
         self.notes.append(text)
+
+
+def test_the_newest_source_needs_no_full_kit(archive, published):
+    """Of a series the newest version with a source counts; other series do not."""
+    archive.add_kernel(OLD, "6.1.170-3")
+    archive.add_kernel("6.1.0-48-cloud-amd64", "6.1.172-1", pieces=("image", "source"))
+    archive.add_kernel(NEW, "6.1.192-2", pieces=("image",))
+    archive.add_kernel("6.12.107+deb12-cloud-amd64", "6.12.107-1~deb12u1")
+    published()
+    assert store.newest_source("6.1") == "6.1.172-1"
+    assert store.is_newer("6.1.172-1", "6.1.170-3")
+    assert not store.is_newer("6.1.170-3", "6.1.170-3")
+    with pytest.raises(SourceError, match=r"6\.9"):
+        store.newest_source("6.9")
