@@ -1,6 +1,8 @@
 """A small plan with its fixes, and a builder and lab that answer as told."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kmend.build.closure import Update
@@ -9,11 +11,12 @@ from kmend.cli.update.work import Shop
 from kmend.kit.errors import InputError
 from kmend.model import wire
 from kmend.model.fix import Fix, Objection, ObjectionCode
+from kmend.model.kernel import Kernel
 from kmend.model.lab import LabReport
-from kmend.model.livepatch import Livepatch
+from kmend.model.livepatch import FixRecord, Livepatch
 from kmend.model.update import CveState, PlannedCve, PlannedFix, UpdatePlan
 
-from .nouns import KERNEL, make_livepatch, make_report
+from .nouns import KERNEL, make_livepatch, make_report, module_bytes
 
 REFUSAL = Objection(
     code=ObjectionCode.COMPILE_FAILED,
@@ -83,11 +86,13 @@ class Workshop:
         self.clashes = clashes
         self.built: list[tuple[str, ...]] = []
         self.proved: list[str] = []
+        self.number, self.kernel = 1, KERNEL
 
-    def shop(self, out: Path, *, lab: bool = True) -> Shop:
-        """The shop around it."""
+    def shop(self, out: Path, *, lab: bool = True, number: int = 1, kernel: Kernel = KERNEL) -> Shop:
+        """The shop around it; its livepatches have that number."""
+        self.number, self.kernel = number, kernel
         return Shop(
-            build_id=KERNEL.build_id,
+            build_id=kernel.build_id,
             builds=self._builds,
             proves=self._proves if lab else None,
             out=out,
@@ -102,8 +107,11 @@ class Workshop:
             raise answer
         if answer == "refused" or any(clash <= set(names) for clash in self.clashes):
             return (REFUSAL,)
-        livepatch = make_livepatch()
         folder.mkdir(parents=True, exist_ok=True)
+        records = tuple(_record(fix) for fix in fixes)
+        module = module_bytes(self.number) + repr(records).encode()
+        livepatch = replace(make_livepatch(self.number, kernel=self.kernel, module=module), fixes=records)
+        (folder / "livepatch.ko").write_bytes(module)
         (folder / "livepatch.json").write_text(wire.dump(livepatch))
         return livepatch
 
@@ -113,4 +121,17 @@ class Workshop:
             answer = self.answers.get(folder.name)
             if answer == "lab broken":
                 raise InputError("no livepatch")
-            yield folder, make_report(make_livepatch(), passed=answer != "lab")
+            livepatch = wire.load(Livepatch, (folder / "livepatch.json").read_bytes(), what="")
+            report = make_report(livepatch, passed=answer != "lab")
+            (folder / "labreport.json").write_text(wire.dump(report))
+            yield folder, report
+
+
+def _record(fix: Fix) -> FixRecord:
+    return FixRecord(
+        name=fix.name,
+        cves=fix.cves,
+        title=fix.title,
+        origin=fix.origin,
+        sha256=hashlib.sha256(fix.diff.encode()).hexdigest(),
+    )

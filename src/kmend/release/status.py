@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +64,24 @@ def release_status(repo: Path, keys: Path, *, now: datetime) -> ReleaseStatus:
         roles.append(_role_status(place, name, version=signed.version, expires=signed.expires, now=now))
     offers = [_offer(channel, entry) for channel, entry in _entries(place, contents)]
     return ReleaseStatus(channels=place.keyring.channels, offers=tuple(offers), roles=tuple(roles))
+
+
+def published(repo: Path, keys: Path, *, build_id: str) -> tuple[tuple[str, ChannelEntry], ...]:
+    """Channel and entry of every livepatch that was published for a kernel, by number; only reads.
+
+    Raises:
+        InputError: It is no complete repository.
+        TrustError: Somebody else wrote to it.
+    """
+    place = Place(repo=repo, keys=keys, keyring=load_keyring(keys))
+    contents = load_contents(place)
+    found = [
+        (channel, entry)
+        for channel, metadata in contents.channels.items()
+        for path in metadata.signed.targets
+        if re.search(rf"/{re.escape(build_id)}/\d+\.json$", path) and (entry := read_entry(repo, contents, path))
+    ]
+    return tuple(sorted(found, key=lambda pair: pair[1].livepatch.number))
 
 
 def _entries(place: Place, contents: Contents) -> list[tuple[str, ChannelEntry]]:

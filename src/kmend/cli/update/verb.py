@@ -7,31 +7,14 @@ from pathlib import Path
 
 import click
 
-from kmend.build import fixes as fix_folders
-from kmend.build import upstream
-from kmend.build.closure import Update
-from kmend.build.sources import Sources
-from kmend.build.update import plan_update
 from kmend.cli.output import show_json
 from kmend.cli.progress import shown
-from kmend.cli.update.report import WORDS, counts, page
-from kmend.cli.update.report import report as make_report
-from kmend.cli.update.retaking import as_built
-from kmend.cli.update.together import put_together
-from kmend.cli.update.work import Shop, read_result, real_shop, work_off
-from kmend.exposure import records as cve_records
-from kmend.exposure.units import units
-from kmend.kernels import changelog, store
-from kmend.kit.errors import InputError
-from kmend.kit.files import lock, write_atomic
-from kmend.kit.progress import Progress
-from kmend.model import wire
-from kmend.model.fix import Fix
-from kmend.model.kernel import Kernel
-from kmend.model.update import CveState, Outcome, PlannedFix, Together, UpdatePlan, UpdateReport
+from kmend.cli.update.report import WORDS, counts
+from kmend.cli.update.steps import FIXES, PLAN, build_plan, make_plan, save_plan
+from kmend.cli.update.watch import watch
+from kmend.kernels import store
+from kmend.model.update import CveState, Outcome, UpdatePlan, UpdateReport
 
-PLAN = "plan.json"
-FIXES = "fixes"
 _PATH = click.Path(path_type=Path)
 _STATES = {
     CveState.FIX: "a fix was derived",
@@ -44,6 +27,9 @@ _STATES = {
 @click.group()
 def update() -> None:
     """From a distribution update to livepatches, CVE by CVE."""
+
+
+update.add_command(watch)
 
 
 @update.command()
@@ -74,10 +60,9 @@ def plan(
     Writes OUT/fixes/NAME/ (fix folders) and OUT/plan.json.
     """
     with shown() as progress:
-        made, fixes = _plan(release, version, records=records, clone=clone, progress=progress)
-    for fix in fixes:
-        fix_folders.save(fix, out / FIXES / fix.name)
-    write_atomic(out / PLAN, wire.dump(made))
+        kit = store.load(release)
+        made, fixes = make_plan(kit, version, records=records, clone=clone, progress=progress)
+    save_plan(made, fixes, out)
     if as_json:
         show_json(made)
     else:
@@ -110,66 +95,15 @@ def build_(
     plan. Exit code 0 when every fix was built or refused with a reason, 1 when something failed.
     """
     kit = store.load(release)
-    made = _read_plan(path, kit.kernel)
-    fixes = [_planned_fix(path.parent / FIXES / one.name, one) for one in made.fixes]
-    shop = real_shop(kit, made, path.parent, lab=lab == "quick", number=number)
-    with lock(path.parent / ".lock", what="this update"), shown() as progress:
-        report = _work(made, fixes, shop, jobs=jobs, limit=limit, again=again, lab=lab, progress=progress)
+    with shown() as progress:
+        report = build_plan(
+            kit, path, jobs=jobs, lab=lab, number=number, limit=limit, again=again, progress=progress
+        )
     if as_json:
         show_json(report)
     else:
         _show_report(report, path.parent)
     return 1 if any(row.outcome is Outcome.FAILED for row in report.cves) else 0
-
-
-def _read_plan(path: Path, kernel: Kernel) -> UpdatePlan:
-    if not path.is_file():
-        raise InputError(f"There is no plan {path}.", hint="Make it with `kmend update plan`.")
-    made = wire.load(UpdatePlan, path.read_bytes(), what=str(path))
-    if made.kernel.build_id != kernel.build_id:
-        raise InputError(
-            f"{path} is for {made.kernel.release} {made.kernel.version}, "
-            f"not for {kernel.release} {kernel.version}.",
-            hint="Name the plan's kernel, or plan anew.",
-        )
-    return made
-
-
-def _planned_fix(folder: Path, planned: PlannedFix) -> Fix:
-    fix = fix_folders.load(folder)
-    if (fix.name, fix.cves) != (planned.name, planned.cves):
-        raise InputError(f"{folder} is not the fix that the plan speaks of.", hint="Plan anew.")
-    return fix
-
-
-def _work(
-    made: UpdatePlan,
-    fixes: list[Fix],
-    shop: Shop,
-    *,
-    jobs: int,
-    limit: int | None,
-    again: bool,
-    lab: str,
-    progress: Progress,
-) -> UpdateReport:
-    """The whole work; the report is written also when somebody ends it early."""
-    together: Together | None = None
-    try:
-        results = work_off(fixes, shop, jobs=jobs, limit=limit, again=again, progress=progress)
-        good = {one.name for one in results if one.outcome is (Outcome.PROVEN if shop.proves else Outcome.BUILT)}
-        if not shop.proves:
-            good |= {one.name for one in results if one.outcome is Outcome.PROVEN}
-        if good:
-            together = put_together(
-                [as_built(fix, shop.out) for fix in fixes if fix.name in good], shop, progress=progress
-            )
-    finally:
-        known = [result for fix in fixes if (result := read_result(shop, fix))]
-        report = make_report(made, known, together=together, lab=lab)
-        write_atomic(shop.out / "report.json", wire.dump(report))
-        write_atomic(shop.out / "report.html", page(report))
-    return report
 
 
 def _show_report(report: UpdateReport, out: Path) -> None:
@@ -185,34 +119,6 @@ def _show_report(report: UpdateReport, out: Path) -> None:
         for left in one.left_out:
             click.echo(f"  left out  {left.name}: {left.reason}")
     click.echo(f"Report: {out / 'report.html'} and report.json")
-
-
-def _plan(
-    release: str,
-    version: str,
-    *,
-    records: Path | None,
-    clone: Path | None,
-    progress: Progress,
-) -> tuple[UpdatePlan, tuple[Fix, ...]]:
-    kit = store.load(release)
-    old = kit.kernel.version
-    series = ".".join(old.split(".")[:2])
-    new = store.source(series, version, progress=progress)
-    items = changelog.between(changelog.read(store.changelog(version)), old, version)
-    progress.step("Reading the CVE records")
-    known = cve_records.read(records, changelog.cves_closed(items)) if records else {}
-    built_from = units(kit, progress=progress)
-    sources = Sources(old=kit.source, new=new, old_version=old, new_version=version)
-    return plan_update(
-        kit.kernel,
-        items,
-        records=known,
-        units=built_from,
-        update=Update.between(built_from, sources, progress=progress),
-        clone=upstream.check(clone) if clone else None,
-        progress=progress,
-    )
 
 
 def _show(made: UpdatePlan, out: Path, *, with_records: bool) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from kmend.cli import main
-from kmend.cli.update import verb
+from kmend.cli.update import steps
 from kmend.kit.errors import MachineError
 from makers.cve_records import make_units, record, write_records, write_tree
 from makers.nouns import KERNEL, OTHER_KERNEL
@@ -41,16 +41,16 @@ def kmend(tmp_path, monkeypatch):
     write_records(tmp_path / "vulns", *(record(f"CVE-2026-100{at}", file) for at, file in enumerate(files)))
     kit = SimpleNamespace(kernel=KERNEL, source=old)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verb.store, "load", lambda release: kit)
-    monkeypatch.setattr(verb.store, "source", lambda series, version, progress: new)
-    monkeypatch.setattr(verb.store, "changelog", lambda version: tmp_path / "changelog.gz")
+    monkeypatch.setattr(steps.store, "load", lambda release: kit)
+    monkeypatch.setattr(steps.store, "source", lambda series, version, progress: new)
+    monkeypatch.setattr(steps.store, "changelog", lambda version: tmp_path / "changelog.gz")
     units = make_units({"fs/a.c": "vmlinux", "net/b.c": "b"})
-    monkeypatch.setattr(verb, "units", lambda kit, progress: units)
+    monkeypatch.setattr(steps, "units", lambda kit, progress: units)
 
     def run(*words, shop=None, kernel=KERNEL):
         kit.kernel = kernel
         if shop:
-            monkeypatch.setattr(verb, "real_shop", lambda kit, made, out, lab, number: shop.shop(out, lab=lab))
+            monkeypatch.setattr(steps, "real_shop", lambda kit, made, out, lab, number: shop.shop(out, lab=lab))
         monkeypatch.setattr("sys.argv", ["kmend", "update", *words, "--kernel", KERNEL.release])
         return main.run_command(main.kmend)
 
