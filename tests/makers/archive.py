@@ -39,8 +39,10 @@ class Archive:
         """Seconds to wait after each 64 KiB of a package."""
         self._sources: set[tuple[str, str]] = set()
 
-    def add_kernel(self, release, version, *, pieces=PIECES, unsigned=False, padding=0):
-        """Add the packages of one kernel; ``pieces`` says which of them."""
+    def add_kernel(
+        self, release, version, *, pieces=PIECES, unsigned=False, padding=0, tree=None, changelog=CHANGELOG
+    ):
+        """Add the packages of one kernel; ``pieces`` says which of them, ``tree`` what its source holds."""
         abi = release.removesuffix("-amd64").removesuffix("-cloud").removesuffix("-rt")
         common = "common-rt" if "-rt-" in release else "common"
         series = ".".join(release.split(".")[:2])
@@ -72,7 +74,7 @@ class Archive:
                 f"linux-headers-{abi}-{common}",
                 {f"usr/src/linux-headers-{abi}-{common}/Makefile": b"#\n"},
             ),
-            "source": (f"linux-source-{series}", source_files(series, version, self.folder)),
+            "source": (f"linux-source-{series}", source_files(series, version, self.folder, tree, changelog)),
         }
         for piece in pieces:
             name, files = makers[piece]
@@ -207,16 +209,18 @@ def vmlinux() -> bytes:
         target.unlink()
 
 
-def source_files(series, version, scratch) -> dict[str, bytes]:
+def source_files(series, version, scratch, files=None, changelog=CHANGELOG) -> dict[str, bytes]:
     """What linux-source-SERIES holds: an archive with the tree, and the changelog."""
     name = f"linux-source-{series}"
     tree = scratch / "source" / version / name
     tree.mkdir(parents=True, exist_ok=True)
-    (tree / "Makefile").write_text(f"# {version}\n")
+    for path, text in {"Makefile": f"# {version}\n", **(files or {})}.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
     packed = subprocess.run(
         ["tar", "-C", tree.parent, "--xz", "-cf", "-", name], check=True, capture_output=True
     ).stdout
-    text = CHANGELOG.format(version=version)
+    text = changelog.format(version=version)
     return {
         f"usr/src/{name}.tar.xz": packed,
         f"usr/share/doc/{name}/changelog.Debian.gz": gzip.compress(text.encode()),

@@ -312,8 +312,12 @@ def reasons_to_wait(row: KernelWatch, held: Published, *, approval: str) -> list
         reasons.append("No VM has proven it")
     if approval == "person":
         reasons.append("A person has to approve it")
-    offered = [entry.livepatch for channel, entry in held if channel == CHANNEL]
-    lost = sorted(set(offered[-1].cves) - set(row.cves)) if offered else []
-    if lost:
-        reasons.append(f"It would open again what livepatch {offered[-1].number} closes: {', '.join(lost)}")
+    if lost := _lost(row, held):
+        reasons.append(f"It would open again what {CHANNEL} closes now: {', '.join(lost)}")
     return reasons
+
+
+def _lost(row: KernelWatch, held: Published) -> list[str]:
+    """CVEs that the channel's livepatch closes and this one does not."""
+    offered = [entry.livepatch for channel, entry in held if channel == CHANNEL]
+    return sorted(set(offered[-1].cves) - set(row.cves)) if offered else []
