@@ -81,7 +81,10 @@ def renew() -> None:
     lines = [line.removeprefix("E:").strip() for line in said.splitlines() if line.startswith("E:")]
     text = lines[0] if lines else said.strip().rpartition("\n")[2]
     if "Permission denied" in said:
-        raise MachineError(f"The package lists cannot be renewed: {text}", hint="Run as root.")
+        raise MachineError(
+            f"The package lists cannot be renewed: {text}",
+            hint="Run as root, or give apt lists of your own with APT_CONFIG (docs/howto/update.md).",
+        )
     if _UNSIGNED.search(said) or "GPG error" in said:
         raise TrustError(f"apt cannot authenticate the package lists: {text}", hint="Mend the apt sources.")
     raise SourceError(

@@ -3,6 +3,7 @@
 import inspect
 import platform
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,12 @@ def test_a_machine_without_a_provider_hears_how_to_add_one(monkeypatch):
     with pytest.raises(MachineError, match="None 1") as caught:
         provider.provider()
     assert "kernel-provider.md" in caught.value.hint
+
+
+def test_the_page_for_newcomers_names_all_that_a_provider_holds():
+    """docs/howto/kernel-provider.md has a row for each member."""
+    text = (Path(__file__).parents[3] / "docs/howto/kernel-provider.md").read_text()
+    assert [name for name in provider._MEMBERS if f"`{name}" not in text] == []
 
 
 def test_half_a_provider_is_named_with_what_it_lacks():

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from kmend.cli import main
-from kmend.cli.update import rounds, steps, watch
+from kmend.cli.update import rounds, steps, watch, watch_config
 from kmend.kernels import store
 from kmend.kit.errors import ProgramError, SourceError
 from kmend.kit.files import lock
@@ -391,6 +391,17 @@ def test_wrong_settings_are_named(watched, capsys, keys, said):
     assert watched.round(**keys) == 1
     assert said in capsys.readouterr().err
     assert not (Path("work") / "watch.json").exists()
+
+
+def test_the_page_has_every_key_and_an_example_that_is_valid(tmp_path):
+    """docs/howto/update.md is what the errors point at."""
+    text = (Path(__file__).parents[4] / "docs/howto/update.md").read_text()
+    path = tmp_path / "watch.toml"
+    path.write_text(
+        text.partition("```toml\n")[2].partition("```")[0].replace("/var/lib/kmend/vulns", str(tmp_path))
+    )
+    assert watch_config.load(path).kernels
+    assert [key for key in watch_config._KEYS if f"`{key}`" not in text] == []
 
 
 @pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("kernels = [", "is not TOML")])
