@@ -4,6 +4,7 @@ import gzip
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,11 +13,11 @@ import pytest
 from kmend.cli import main
 from kmend.cli.update import rounds, steps, watch, watch_config
 from kmend.kernels import store
-from kmend.kit.errors import ProgramError, SourceError
+from kmend.kit.errors import MachineError, ProgramError, SourceError
 from kmend.kit.files import lock
 from kmend.release.status import published
 from makers.cve_records import make_units, record, write_records, write_tree
-from makers.nouns import KERNEL, OTHER_KERNEL
+from makers.nouns import KERNEL
 from makers.repository import SimulatedRepository
 from makers.update import Workshop
 
@@ -41,7 +42,7 @@ class Watched:
             "cve_records": "vulns",
             "renew": False,
         }
-        self.newest = VERSIONS[0]
+        self.newest, self.kernel = VERSIONS[0], KERNEL
         self.shop = Workshop()
         for at, version in enumerate(VERSIONS):
             write_tree(folder / version, {file: at >= first for file, first in FILES.values()})
@@ -57,10 +58,9 @@ class Watched:
         monkeypatch.setattr(steps, "real_shop", self._shop)
 
     def _kit(self, release, *, progress):
-        known = {one.release: one for one in (KERNEL, OTHER_KERNEL)}
-        if release not in known:
+        if release != self.kernel.release:
             raise SourceError(f"{release} has left the archive.", hint="Too late.")
-        return SimpleNamespace(kernel=known[release], source=self.folder / VERSIONS[0])
+        return SimpleNamespace(kernel=self.kernel, source=self.folder / VERSIONS[0])
 
     def _shop(self, kit, made, out, *, lab, number):
         return self.shop.shop(out, lab=lab, number=number, kernel=kit.kernel)
@@ -249,6 +249,34 @@ def test_a_bug_with_one_kernel_does_not_stop_the_others(watched):
     assert watched.said() == ("failed", "KeyError: 'x'")
     assert watched.round() == 0
     assert watched.published() == [FIRST]
+
+
+def test_what_lies_ready_survives_a_failed_publishing(watched):
+    """The repository could not be written: the work is done all the same, and goes out in the next round."""
+    watched.newest = VERSIONS[1]
+    with watched.monkeypatch.context() as broken:
+        broken.setattr(rounds, "publish", _refused)
+        assert watched.round() == 1
+    row = watched.rows()[RELEASE]
+    assert (row["outcome"], row["reason"]) == ("failed", "The disk is full.")
+    assert (row["worked_off"], row["number"]) == (VERSIONS[1], 1)
+    assert watched.round() == 0
+    assert watched.published() == [FIRST]
+
+
+def _refused(*_, **__):
+    raise MachineError("The disk is full.")
+
+
+def test_another_kernel_of_the_same_name_is_worked_off_anew(watched):
+    """What counts is the build id: nothing of the old kernel's work is published for the new one."""
+    watched.newest = VERSIONS[1]
+    assert watched.round() == 0
+    watched.kernel = replace(KERNEL, build_id="ef" * 20)
+    assert watched.round() == 0
+    (found,) = published(watched.repository.repo, watched.repository.keys, build_id="ef" * 20)
+    assert (found[1].livepatch.number, found[1].livepatch.cves) == (1, FIRST[2])
+    assert watched.rows()[RELEASE]["kernel"]["build_id"] == "ef" * 20
 
 
 @pytest.mark.parametrize(
