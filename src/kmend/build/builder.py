@@ -11,6 +11,7 @@ from pathlib import Path
 from kmend import __version__
 from kmend.build import fixes as fix_folders
 from kmend.build import loader, module
+from kmend.build.callbacks import NewCallbacks, callback_sets, in_order
 from kmend.build.check import objections as objections_to
 from kmend.build.compare import Difference, compare
 from kmend.build.compile import Compiled, compile_all
@@ -90,7 +91,11 @@ def build(patchset: Patchset, kit: Kit, *, out: Path, progress: Progress) -> Liv
         if objections:
             return tuple(objections)
         progress.step("Linking the livepatch and reading it back")
-        return _finish(patchset, tree, view, functions, extractions, work=work, out=out)
+        callbacks = in_order(
+            [(part.running.name, one.linked_names) for part, one in zip(parts, extractions, strict=True)],
+            patchset.fixes,
+        )
+        return _finish(patchset, tree, view, functions, extractions, callbacks=callbacks, work=work, out=out)
 
 
 def _check_out(out: Path) -> None:
@@ -111,7 +116,7 @@ def _parts(compiled: Sequence[Compiled], view: KernelView, *, place: str) -> tup
     for one in compiled:
         difference = compare(ObjectCode(one.original), ObjectCode(one.fixed), view.sizes)
         objections += objections_to(difference, place=one.target)
-        if difference.changed or difference.new_functions:
+        if difference.changed or difference.new_functions or callback_sets(difference.fixed):
             found = _part(one, difference, view)
             if isinstance(found, Objection):
                 objections.append(found)
@@ -212,6 +217,7 @@ def _finish(
     functions: dict[Piece, ReplacedFunction],
     extractions: Sequence[Extraction],
     *,
+    callbacks: Sequence[NewCallbacks],
     work: Path,
     out: Path,
 ) -> Livepatch:
@@ -224,6 +230,7 @@ def _finish(
     content = module.link(
         [one.out for one in extractions],
         new,
+        callbacks,
         name=name,
         description=_description(patchset),
         tree=tree,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from kmend.build.callbacks import objections_to_callbacks
 from kmend.build.compare import Changed, Difference
 from kmend.build.traceable import is_traceable
 from kmend.elf.objects import Piece
@@ -24,6 +25,7 @@ def objections(difference: Difference, *, place: str) -> tuple[Objection, ...]:
     found += [_ambiguous(piece, place) for piece in difference.ambiguous]
     if difference.removed_data and difference.new_data and not difference.ambiguous:
         found.append(_renamed(difference, place))
+    found += objections_to_callbacks(difference.fixed, place=place)
     for change in difference.changed:
         found += _function(difference, change, place)
     return tuple(found)

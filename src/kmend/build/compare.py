@@ -15,7 +15,9 @@ from kmend.elf.tables import NAMES, Entry, entries_by_function
 
 # Sections that say nothing about what a function does.
 # What is newly exported is part of the livepatch, or is found in the kernel's symbol table without an export.
-_SILENT = re.compile(r"^(\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame)|_*(ksymtab|kcrctab)(_|$))")
+_SILENT = re.compile(
+    r"^(\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame|kmend\.callbacks)|_*(ksymtab|kcrctab)(_|$))"
+)
 _RAN_ONCE = re.compile(r"^\.(init|exit)\.")
 
 

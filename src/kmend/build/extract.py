@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from kmend.build.callbacks import callback_sets
 from kmend.build.compare import Difference
 from kmend.build.resolve import Import, Resolver
+from kmend.build.shadow import is_given_to_shadow
 from kmend.elf import constants as c
 from kmend.elf.names import is_cold_part, parent_of
 from kmend.elf.objects import Content, Piece, Reference, Undefined
@@ -24,7 +26,8 @@ _PLAIN_SECTION = re.compile(r"^(\.text|\.data|\.rodata|\.bss)")
 class Extraction:
     """An object in the making; ``objections`` says what stands in the way.
 
-    ``linked_names`` maps each replaced function (its piece in the fixed object) to the symbol to link it by.
+    ``linked_names`` maps what is to be registered (pieces of the fixed object: replaced functions, callbacks) to
+    the symbol to link it by.
     """
 
     def __init__(self, difference: Difference, resolver: Resolver, *, place: str, prefix: str) -> None:
@@ -36,12 +39,15 @@ class Extraction:
         self._place = place
         self._prefix = prefix
         self._changed = {change.fixed for change in difference.changed}
+        self._callbacks = callback_sets(difference.fixed)
         self._symbols: dict[Piece, OutSymbol] = {}
         self._imports: dict[str, OutSymbol] = {}
         self._waiting: list[Callable[[], None]] = []
         self._code = difference.fixed
         for change in difference.changed:
             self._include(change.fixed)
+        for piece in self._callbacks:
+            self._include(piece)
         for piece in difference.new_functions:
             if piece.bind != c.STB_LOCAL:
                 self._include(piece)
@@ -65,7 +71,7 @@ class Extraction:
         kind = c.STT_FUNC if piece.is_function else c.STT_OBJECT
         symbol = OutSymbol(piece.name, section, at, piece.size, c.STB_LOCAL, kind)
         self._symbols[piece] = self.out.symbol(symbol)
-        if piece in self._changed:
+        if piece in self._changed or piece in self._callbacks:
             symbol.bind = c.STB_GLOBAL
             symbol.name = f".kmend.{self._prefix}.{piece.name}"
             self.linked_names[piece] = symbol.name
@@ -89,6 +95,8 @@ class Extraction:
 
     def _check_piece(self, piece: Piece) -> None:
         name = piece.section.name
+        if piece in self._callbacks:
+            return
         if _DISCARDED.match(name):
             self._object(
                 ObjectionCode.INIT_CODE, piece, f"{piece.name} is init or exit code ({name}); it is not in memory "
@@ -188,13 +196,17 @@ class Extraction:
         direct = in_table or reference.is_branch or reference.delta != 0 or is_cold_part(target.name)
         if self._stays_outside(target, owner, direct=direct):
             return self._import(self._difference.partner[target], owner)
-        if target.is_function and not direct:
+        if target.is_function and not direct and not self._calls_at_once(reference, owner):
             self._object(
                 ObjectionCode.NEW_CALLBACK, target, f"{owner.name} takes the address of {target.name}, a function "
                 "that the fix brings. The kernel may keep such a pointer when the livepatch is long gone.",
                 "Call the function directly, or change an existing callback instead.",
             )  # fmt: skip
         return self._include(target)
+
+    def _calls_at_once(self, reference: Reference, owner: Piece) -> bool:
+        """Whether the kernel knows a function's address no longer than the livepatch is there."""
+        return owner in self._callbacks or is_given_to_shadow(owner, reference)
 
     def _stays_outside(self, target: Piece, owner: Piece, *, direct: bool) -> bool:
         """Whether a reference must go to the running kernel's own function or variable."""

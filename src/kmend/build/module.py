@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jinja2
 
+from kmend.build.callbacks import NewCallbacks
 from kmend.build.compile import replayed
 from kmend.build.tree import Tree, saved_command
 from kmend.build.view import Export, KernelView
@@ -42,6 +43,7 @@ class NewFunction:
 def link(
     parts: Sequence[OutObject],
     functions: Sequence[NewFunction],
+    callbacks: Sequence[NewCallbacks] = (),
     *,
     name: str,
     description: str,
@@ -54,6 +56,7 @@ def link(
     Args:
         parts: One object for each source file.
         functions: All functions that are replaced.
+        callbacks: What is called around patching, in the order of the fixes.
         name: Name of the module.
         description: For modinfo.
         tree: The kernel's build tree.
@@ -66,7 +69,7 @@ def link(
         write_atomic(objects[-1], part.to_bytes())
     namespaces = _namespaces(parts, view)
     glue = _compile_glue(
-        functions, name=name, description=description, namespaces=namespaces, tree=tree, work=work
+        functions, callbacks, name=name, description=description, namespaces=namespaces, tree=tree, work=work
     )
     versions = work / "versions.o"
     write_atomic(versions, _versions([glue, *objects], view))
@@ -80,6 +83,7 @@ def link(
 
 def _compile_glue(
     functions: Sequence[NewFunction],
+    callbacks: Sequence[NewCallbacks],
     *,
     name: str,
     description: str,
@@ -87,17 +91,7 @@ def _compile_glue(
     tree: Tree,
     work: Path,
 ) -> Path:
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - C, not HTML
-    )
-    text = templates.get_template("glue.c.j2").render(
-        functions=list(functions),
-        objects=sorted({function.object for function in functions}),
-        description=description.replace("\\", " ").replace('"', "'"),
-        namespaces=list(namespaces),
-    )
+    text = glue_text(functions, callbacks, description=description, namespaces=namespaces)
     source = work / "glue" / f"{name}.c"
     write_atomic(source, text)
     out = work / f"{name}.o"
@@ -105,6 +99,28 @@ def _compile_glue(
     for words in replayed(command, source=source, out=out, root=work / "glue", objtool=tree.objtool):
         run(_as_module(words, name), cwd=tree.folder)
     return out
+
+
+def glue_text(
+    functions: Sequence[NewFunction],
+    callbacks: Sequence[NewCallbacks],
+    *,
+    description: str,
+    namespaces: Sequence[str],
+) -> str:
+    """The C source that registers the livepatch."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - C, not HTML
+    )
+    return templates.get_template("glue.c.j2").render(
+        functions=list(functions),
+        callbacks=list(callbacks),
+        objects=sorted({one.object for one in functions} | {one.object for one in callbacks}),
+        description=description.replace("\\", " ").replace('"', "'"),
+        namespaces=list(namespaces),
+    )
 
 
 def _as_module(words: list[str], name: str) -> list[str]:

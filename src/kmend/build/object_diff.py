@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from kmend.build.callbacks import SECTION as CALLBACKS
+from kmend.build.callbacks import Callback, callback_sets, callbacks_in
 from kmend.build.check import objections as objections_to
 from kmend.build.compare import Changed, Difference, compare
 from kmend.build.extract import Extraction
@@ -35,7 +37,7 @@ LINUX_6_1: Mapping[str, int] = {
 SIZE_NAMES = frozenset({*STRUCTURES, "pi_entry"})
 """Structures whose sizes may be given; pi_entry stands behind pointers, so its size is not needed."""
 DESCRIPTION = ".kmend.description"
-"""Section of NUL-terminated strings ``key=value``: name, object, and each replaced function with its position."""
+"""Section of NUL-terminated strings ``key=value``: name, object, replaced functions with positions, callbacks."""
 
 _LARGEST = 256 << 20
 _LARGEST_ZEROS = 64 << 20
@@ -63,13 +65,13 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What an object differ found. ``callbacks`` is there for its readers: none are supported yet."""
+    """What an object differ found."""
 
     name: str
     object: str
     changed: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
-    callbacks: tuple[str, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
     functions: tuple[KlpSymbol, ...] = ()
     """The replaced functions as the running kernel names them."""
     klp_symbols: tuple[KlpSymbol, ...] = ()
@@ -187,7 +189,8 @@ def _judge(job: _Job, sizes: Mapping[str, int]) -> Result:
     """The report and, when nothing stands in the way, the object."""
     difference = job.difference
     objections = [*objections_to(difference, place=job.place), *_regrouped(job)]
-    if not (difference.changed or difference.new_functions or objections):
+    callbacks = callback_sets(difference.fixed)
+    if not (difference.changed or difference.new_functions or callbacks or objections):
         return Result(Report(name=job.name, object=job.running.name), b"")
     objections += _unsupported(job)
     block = None if objections else block_of(difference.original, job.running, place=job.place)
@@ -315,6 +318,7 @@ def _report(
         object=job.running.name,
         changed=tuple(change.original.name for change in difference.changed),
         new=tuple(one.name for one in difference.new_functions if not is_cold_part(one.name)),
+        callbacks=callbacks_in(difference.fixed),
         functions=tuple(functions or ()),
         klp_symbols=tuple(klp_symbols or ()),
         special=special or {},
@@ -356,6 +360,7 @@ def _finished(extraction: Extraction, report: Report) -> bytes:
         f"name={report.name}",
         f"object={report.object}",
         *(f"function={one.name},{one.position}" for one in report.functions),
+        *(f"callbacks={one.name}" for one in extraction.linked_names if one.section.name == CALLBACKS),
     ):
         text.append(line.encode() + b"\0")
     out.section(".note.GNU-stack", flags=0)

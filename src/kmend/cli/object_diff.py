@@ -150,6 +150,8 @@ def _leave(result: Result, out: Path, report_file: Path | None) -> int:
         click.echo(f"changed  {function.name}: {reason.difference}" + (f" ({reason.line})" if reason.line else ""))
     for name in report.new:
         click.echo(f"new      {name}")
+    for callback in report.callbacks:
+        click.echo(f"calls    {callback.function} as {callback.kind}")
     click.echo(f"left in  {out}")
     return 0
 
@@ -157,7 +159,7 @@ def _leave(result: Result, out: Path, report_file: Path | None) -> int:
 def _plain(report: Report) -> dict[str, object]:
     """The report as JSON: named tuples as objects, an unknown line as null."""
     plain: dict[str, object] = wire.plain(report)
-    for key in ("functions", "klp_symbols"):
+    for key in ("callbacks", "functions", "klp_symbols"):
         plain[key] = [one._asdict() for one in getattr(report, key)]
     plain["reasons"] = {
         function: {"difference": reason.difference, "line": reason.line or None}

@@ -126,6 +126,66 @@ def test_a_pointer_to_a_new_function_is_refused(tmp_path: Path) -> None:
     assert "extra" in taken.code.functions
 
 
+KLP = """
+struct klp_object;
+struct klp_callbacks { int (*pre)(struct klp_object *); void (*post)(struct klp_object *),
+  (*pre_un)(struct klp_object *), (*post_un)(struct klp_object *); char enabled; };
+typedef int (*ctor_t)(void *, void *, void *);
+extern void *klp_shadow_alloc(void *, u64, u64, unsigned, ctor_t, void *);
+extern void klp_shadow_free_all(u64, void *);
+"""
+CALLBACKS = """
+static int set_up(struct klp_object *object) { counter = 8; return 0; }
+static void tear_down(struct klp_object *object) { printk("gone\\n"); }
+static const struct klp_callbacks mine used in_section(".kmend.callbacks") = {
+  .pre = set_up, .post_un = tear_down };
+"""
+
+
+def test_callbacks_come_along(tmp_path: Path) -> None:
+    """With a symbol to register them by; what they use is the running kernel's, and nothing stands in the way."""
+    source = KLP + SOURCE
+    taken = take(tmp_path, source, source + CALLBACKS)
+    assert taken.codes() == set()
+    mine = taken.code.data[".kmend.0.mine"]
+    assert mine.bind == c.STB_GLOBAL
+    assert {one.offset: one.target for one in mine.references} == {
+        0: taken.code.functions["set_up"], 24: taken.code.functions["tear_down"],
+    }  # fmt: skip
+    assert ".klp.rela.vmlinux/.klp.sym.vmlinux.counter,0" in taken.names_of("set_up")["imported"]
+    assert [piece.name for piece in taken.extraction.linked_names] == ["mine"]
+
+
+def test_callbacks_of_init_code_are_refused(tmp_path: Path) -> None:
+    """The kernel gives init code's memory away before the livepatch is taken out."""
+    source = KLP + SOURCE
+    late = CALLBACKS.replace("static void tear_down", 'static in_section(".init.text") void tear_down')
+    assert take(tmp_path, source, source + late).codes() == {ObjectionCode.INIT_CODE}
+
+
+SHADOW = {
+    "a constructor": ("klp_shadow_alloc(&x, 7, 4, 0, begin, 0);", True),
+    "a destructor": ("klp_shadow_free_all(7, begin);", True),
+    "data of a constructor": ("klp_shadow_alloc(&x, 7, 4, 0, 0, begin);", False),
+    "kept before": ("hook = begin; klp_shadow_alloc(&x, 7, 4, 0, begin, 0);", False),
+    "perhaps another call": ("if (x) consume(begin); else klp_shadow_free_all(7, begin);", False),
+}
+
+
+@pytest.mark.parametrize("case", SHADOW)
+def test_functions_for_shadow_variables(tmp_path: Path, case: str) -> None:
+    """The kernel calls constructors and destructors at once; every other use of the address could be kept."""
+    statement, fine = SHADOW[case]
+    source = KLP + "ctor_t hook;\n" + SOURCE
+    begin = "static int begin(void *o, void *data, void *c) { *(int *)data = 9; return 0; }\nint first(int x) { "
+    fixed = source.replace("int first(int x) { ", begin + statement, 1)
+    exports = ("printk", "consume", "__fentry__", "klp_shadow_alloc", "klp_shadow_free_all")
+    shadow = KLP + "void *klp_shadow_alloc(void *o, u64 i, u64 s, unsigned g, ctor_t f, void *d) { return o; }\n"
+    files = {"shadow.c": shadow + "void klp_shadow_free_all(u64 i, void *f) { observe(f); }\n"}
+    taken = take(tmp_path, source, fixed, files=files, exports=exports)
+    assert taken.codes() == (set() if fine else {ObjectionCode.NEW_CALLBACK})
+
+
 def test_literals_come_along(tmp_path: Path) -> None:
     """Strings with their NUL; places beside a literal keep their distance; wide strings stay whole."""
     source = """

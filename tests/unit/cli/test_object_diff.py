@@ -95,6 +95,22 @@ def test_a_changed_function_is_taken_out(place: Place) -> None:
     assert warnings_of(place.folder / "final") == ""
 
 
+def test_callbacks_are_reported(place: Place) -> None:
+    """Callbacks alone are something to build; the description names what to register them by."""
+    callbacks = """
+static int set_up(void *object) { return consume(object); }
+static void *mine[5] used in_section(".kmend.callbacks") = { set_up };
+"""
+    place.objects(SOURCE, SOURCE + callbacks)
+    assert place.run() == 0
+    assert place.report["callbacks"] == [{"kind": "pre_patch", "function": "set_up"}]
+    assert place.report["changed"] == place.report["objections"] == []
+    section = ElfFile(place.out).section(".kmend.description")
+    assert section is not None
+    assert ElfFile(place.out).content(section).endswith(b"object=vmlinux\0callbacks=mine\0")
+    assert any(one.name == ".kmend.fix.mine" and not one.is_local for one in ElfFile(place.out).symbols)
+
+
 def test_the_source_line_is_named(place: Place) -> None:
     """Where the fixed object has debug information, the report says where the difference stands."""
     place.objects(SOURCE, FIXED, flags=(*SECTIONS, "-g"))
