@@ -55,3 +55,78 @@ def cmdline_diff(*added):
 
 GOOD_DIFF = cmdline_diff('seq_puts(m, "kmend-was-here ");')
 """Shows ``kmend-was-here`` in /proc/cmdline, which CMDLINE_PROBE takes for the fix."""
+
+CALLBACKS = """
+static int cmdline_pre_patch(struct klp_object *object)
+{
+	pr_info("kmend-test: pre_patch of %s\\n", object->name ?: "vmlinux");
+	return 0;
+}
+
+static void cmdline_post_patch(struct klp_object *object)
+{
+	pr_info("kmend-test: post_patch\\n");
+}
+
+static void cmdline_pre_unpatch(struct klp_object *object)
+{
+	pr_info("kmend-test: pre_unpatch\\n");
+}
+
+static void cmdline_post_unpatch(struct klp_object *object)
+{
+	int *reads = klp_shadow_get(saved_command_line, CMDLINE_READS);
+
+	pr_info("kmend-test: post_unpatch after %d\\n", reads ? *reads : 0);
+	klp_shadow_free_all(CMDLINE_READS, NULL);
+}
+
+static const struct klp_callbacks cmdline_callbacks __used __section(".kmend.callbacks") = {
+	.pre_patch = cmdline_pre_patch,
+	.post_patch = cmdline_post_patch,
+	.pre_unpatch = cmdline_pre_unpatch,
+	.post_unpatch = cmdline_post_unpatch,
+};
+"""
+SHADOW = """
+#include <linux/livepatch.h>
+
+#define CMDLINE_READS 0x6b6d0001
+
+static int cmdline_first_read(void *obj, void *shadow_data, void *ctor_data)
+{
+	*(int *)shadow_data = 100;
+	return 0;
+}
+
+static int cmdline_proc_show(struct seq_file *m, void *v)
+{
+	int *reads;
+
+	reads = klp_shadow_get_or_alloc(saved_command_line, CMDLINE_READS, sizeof(*reads), GFP_KERNEL,
+					cmdline_first_read, NULL);
+
+	if (reads)
+		seq_printf(m, "kmend-was-here %d ", ++*reads);
+"""
+CALLBACK_EDITS = (
+    ("\nstatic int cmdline_proc_show(struct seq_file *m, void *v)\n{\n", SHADOW),
+    ("\nstatic int __init proc_cmdline_init", f"{CALLBACKS}\nstatic int __init proc_cmdline_init"),
+)
+"""Edits of fs/proc/cmdline.c: reads are counted in a shadow variable from 100 on, and all callbacks tell of it."""
+
+BUSY = """
+static int version_pre_patch(struct klp_object *object)
+{
+	return -EBUSY;
+}
+
+static const struct klp_callbacks version_callbacks __used __section(".kmend.callbacks") = {
+	.pre_patch = version_pre_patch,
+};
+"""
+BUSY_EDITS = (
+    ("#include <linux/utsname.h>\n", "#include <linux/utsname.h>\n#include <linux/livepatch.h>\n"),
+    ("\nstatic int __init proc_version_init", f"{BUSY}\nstatic int __init proc_version_init"),
+)
+"""Edits of fs/proc/version.c: nothing but a callback that refuses."""

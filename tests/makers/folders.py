@@ -21,7 +21,14 @@ def make_fix(folder: Path, source: Path, *edits: tuple[str, str, str]) -> Path:
 
 def make_diff(source: Path, path: str, old: str, new: str) -> str:
     """A diff with three lines of context."""
-    before = (source / path).read_text()
-    assert old in before, f"{path} has no {old!r}"
-    lines = [text.splitlines(keepends=True) for text in (before, before.replace(old, new, 1))]
+    return make_edited(source, path, (old, new))
+
+
+def make_edited(source: Path, path: str, *edits: tuple[str, str]) -> str:
+    """A diff of several edits of one file: old, new."""
+    before = after = (source / path).read_text()
+    for old, new in edits:
+        assert old in after, f"{path} has no {old!r}"
+        after = after.replace(old, new, 1)
+    lines = [text.splitlines(keepends=True) for text in (before, after)]
     return "".join(difflib.unified_diff(*lines, f"a/{path}", f"b/{path}"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _HEAD = re.compile(r"\b(struct|union|enum)\b([^;(){}=]*)\{")
+_UNNAMED = "(unnamed)"
 _NAME = re.compile(r"\w+")
 _TYPEDEF = re.compile(r"^\s*typedef\b([^;{}]*?)\b(\w+)\s*((?:\[[^\]]*\]\s*)*);", re.MULTILINE)
 _IGNORED = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
@@ -26,8 +28,13 @@ def changed_types(original: str, fixed: str) -> tuple[str, ...]:
     shared = before.keys() & after.keys()
     old = _definitions("".join(part for part in before if part not in shared))
     new = _definitions("".join(part for part in after if part not in shared))
-    names = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    names = sorted(name for name in old.keys() & new.keys() if _differ(name, old[name], new[name]))
     return tuple(name for name in names if not _only_longer(name, old[name], new[name], fixed))
+
+
+def _differ(name: str, old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a type has other definitions; more types without a name, as from one more header, change none."""
+    return bool(Counter(old) - Counter(new)) if name.endswith(_UNNAMED) else old != new
 
 
 def _parts(text: str) -> Mapping[str, None]:
@@ -72,7 +79,7 @@ def _bodies(text: str) -> Iterator[tuple[str, str]]:
             at += 1
         end = re.compile(r"[;={]|$").search(text, at)
         tail = text[at : end.start()] if end else ""
-        yield f"{head[1]} {words[-1] if words else '(unnamed)'}", f"{head[2]} {text[head.end() : at]} {tail}"
+        yield f"{head[1]} {words[-1] if words else _UNNAMED}", f"{head[2]} {text[head.end() : at]} {tail}"
 
 
 def _only_longer(name: str, old: Sequence[str], new: Sequence[str], text: str) -> bool:

@@ -29,6 +29,7 @@ def test_the_same_text_changes_nothing() -> None:
     assert changed_types(TEXT, TEXT.replace("return p->a;", "if (p->a) { return 1; } return p->a;")) == ()
     assert changed_types(TEXT, TEXT.replace('{ "a}", 1 },', '{ "a}", 1 },\n\t{ "b", 2 },')) == ()
     assert changed_types(TEXT, TEXT + "struct more { int a; };\n") == ()
+    assert changed_types(TEXT, "union { int other; } more;\n" + TEXT) == ()
 
 
 @pytest.mark.parametrize(
