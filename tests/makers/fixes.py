@@ -115,6 +115,30 @@ CALLBACK_EDITS = (
 )
 """Edits of fs/proc/cmdline.c: reads are counted in a shadow variable from 100 on, and all callbacks tell of it."""
 
+DUMMY_CALLBACKS = """#include <linux/livepatch.h>
+
+static int dummy_pre_patch(struct klp_object *object)
+{
+	pr_info("kmend-test: pre_patch of %s\\n", object->name);
+	return 0;
+}
+
+static void dummy_post_unpatch(struct klp_object *object)
+{
+	pr_info("kmend-test: post_unpatch of %s\\n", object->name);
+}
+
+static const struct klp_callbacks dummy_callbacks __used __section(".kmend.callbacks") = {
+	.pre_patch = dummy_pre_patch,
+	.post_unpatch = dummy_post_unpatch,
+};
+"""
+DUMMY_CALLBACK_EDITS = (
+    ("\nstatic int numdummies = 1;\n", f"{DUMMY_CALLBACKS}\nstatic int numdummies = 1;\n"),
+    ("\tif (new_carrier)\n", '\tnetdev_info(dev, "kmend was here\\n");\n\tif (new_carrier)\n'),
+)
+"""Edits of drivers/net/dummy.c, a module: a function, and callbacks that tell of it."""
+
 BUSY = """
 static int version_pre_patch(struct klp_object *object)
 {

@@ -14,7 +14,7 @@ from kmend.lab.quick import quick_guest
 from kmend.lab.scenario import Course, play
 from kmend.model.lab import ProbeResult
 from kmend.model.livepatch import Livepatch
-from makers.fixes import BUSY_EDITS, CALLBACK_EDITS, CMDLINE_PROBE, make_fix
+from makers.fixes import BUSY_EDITS, CALLBACK_EDITS, CMDLINE_PROBE, DUMMY_CALLBACK_EDITS, make_fix
 from makers.folders import make_edited
 
 pytestmark = [pytest.mark.vm, pytest.mark.kit]
@@ -29,11 +29,11 @@ def livepatch_of(kit, out, *fixes):
 
 
 @contextmanager
-def booted(kit, folder, **probes):
+def booted(kit, folder, *modules, **probes):
     """A guest with that kernel, for three minutes at most."""
     folder.mkdir()
     chosen = accelerator(kit, Silent())
-    with quick_guest(kit, folder, accelerator=chosen, probes=probes, limit=180) as guest:
+    with quick_guest(kit, folder, accelerator=chosen, probes=probes, spare_modules=modules, limit=180) as guest:
         yield guest
 
 
@@ -57,6 +57,20 @@ def test_callbacks_and_a_shadow_variable(kit, tmp_path):
     assert [own or kernel for own, kernel in said(course.log)] == [*once, *back, *once]
     # Loaded twice, read once by the probe since: the count began anew.
     assert shown.startswith("kmend-was-here 102 ")
+
+
+def test_callbacks_of_a_module_run_when_it_is_there(kit, tmp_path):
+    """Not when the livepatch is loaded, but when the module is, and when the livepatch is taken out."""
+    fix = make_fix(make_edited(kit.source, "drivers/net/dummy.c", *DUMMY_CALLBACK_EDITS))
+    manifest, module = livepatch_of(kit, tmp_path / "out", fix)
+    course = Course(progress=Silent())
+    with booted(kit, tmp_path / "vm", "dummy") as guest:
+        play(course, guest, manifest, module, soak=0)
+    own = [line for line in map("".join, said(course.log)) if line != "transition"]
+    assert own == [
+        "patching complete", "pre_patch of dummy", "post_unpatch of dummy", "patching complete",
+        "pre_patch of dummy", "patching complete",
+    ]  # fmt: skip
 
 
 def test_a_pre_patch_that_refuses(kit, tmp_path):
