@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeGuard
 
 from kmend.build.callbacks import callback_sets
 from kmend.build.compare import Difference
@@ -20,6 +21,9 @@ from kmend.model.fix import Objection, ObjectionCode
 _NOP = b"\x90"
 _DISCARDED = re.compile(r"^\.(init|exit)\.|^\.(init|exit)$")
 _CARRIED_DATA = re.compile(r"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$")
+_STATIC_CALLS = ".static_call_sites"
+_BOUND_TO_KEYS = frozenset((_STATIC_CALLS, "__jump_table"))
+_TRACEPOINT = re.compile(r"^__tracepoint_\w+$")
 _PLAIN_SECTION = re.compile(r"^(\.text|\.data|\.rodata|\.bss)")
 
 
@@ -124,6 +128,8 @@ class Extraction:
 
     def _add_entry(self, entry: Entry, owner: Piece) -> None:
         """Bring one entry of a special section along, with replacement code or unwind data."""
+        if self._works_without(entry, owner):
+            return
         source = self._code.elf.section(entry.table)
         section = self._table(entry.table)
         at = section.append(entry.data, align=source.align if source else 1)
@@ -140,6 +146,30 @@ class Extraction:
                 self._relocate(section, at, reference, owner, in_table=True)
         if entry.code and entry.table != ".altinstructions":
             self._table(ORC).append(entry.code)
+
+    def _works_without(self, entry: Entry, owner: Piece) -> bool:
+        """Whether an entry speaks of what a module owns, and the code works without it.
+
+        A static call then goes through its trampoline, as before the kernel inlined it
+        (include/linux/static_call.h). A tracepoint's branch stays off: the replaced function is not traced there.
+        Any other static key may be on, so that leaving it out would change what the code does.
+        """
+        if entry.table not in _BOUND_TO_KEYS:
+            return False
+        owned = [one.target for one in entry.references if self._is_of_module(one.target, owner)]
+        if entry.table == _STATIC_CALLS:
+            return bool(owned)
+        return bool(owned) and all(_TRACEPOINT.match(target.name) for target in owned)
+
+    def _is_of_module(self, target: Piece | Undefined | Content, owner: Piece) -> TypeGuard[Piece | Undefined]:
+        if isinstance(target, Content):
+            return False
+        if isinstance(target, Piece):
+            if not self._stays_outside(target, owner, direct=True):
+                return False
+            target = self._difference.partner[target]
+        found = self._resolver.resolve(target, place=self._place)
+        return not isinstance(found, Objection) and found.group not in {"", VMLINUX}
 
     def _table(self, name: str) -> OutSection:
         source = self._code.elf.section(name)

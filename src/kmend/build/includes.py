@@ -1,4 +1,4 @@
-"""Which files of a source tree may include which, by the names in their ``#include`` lines. Nothing is compiled."""
+"""Which files of a source tree may include which, by the names in their ``#include`` lines."""
 
 from __future__ import annotations
 

@@ -63,6 +63,8 @@ class Piece:
     @property
     def is_private(self) -> bool:
         """Data of one place in the code, of which every version of the code has its own."""
+        if self.section.name == "__dyndbg":
+            return True
         return not self.is_function and is_private_static(self.name, is_writable=self.is_writable)
 
     @property

@@ -317,3 +317,40 @@ def test_exactly_the_touched_functions_of_any_program(
     assert {piece.name for piece in difference.new_functions} == ({"front"} if extra else set())
     assert not difference.changed_data
     assert codes(difference) == set()
+
+
+HIDDEN = """
+static __attribute__((no_instrument_function)) noinline int hidden(int x) { return x * 5 + consume(0); }
+int caller(int x) { return hidden(x) + 1; }
+int other(int x) { return observe(0) + x; }
+"""
+
+
+def test_callers_change_where_a_function_cannot_be_redirected(tmp_path: Path) -> None:
+    """They call a copy of it; those that do not call it stay."""
+    found = edited(tmp_path, "x * 5", "x * 6", HIDDEN)
+    assert changed(found) == {"caller"}
+    assert [one.name for one in found.new_functions] == ["hidden"]
+    assert not codes(found)
+    assert "hidden" in found.changed[0].reason
+
+
+def test_a_pointer_to_what_cannot_be_redirected_is_refused(tmp_path: Path) -> None:
+    """Whoever has the pointer would go on with the old code."""
+    source = HIDDEN + "int (*const table[])(int) = { hidden };\n"
+    found = edited(tmp_path, "x * 5", "x * 6", source)
+    assert changed(found) == {"hidden"}
+    assert codes(found) == {ObjectionCode.NOT_TRACEABLE}
+
+
+def test_what_other_files_may_call_is_refused_when_it_cannot_be_redirected(tmp_path: Path) -> None:
+    """Its callers are not all known."""
+    assert codes(edited(tmp_path, "x * 5", "x * 6", HIDDEN.replace("static ", ""))) == {
+        ObjectionCode.NOT_TRACEABLE
+    }
+
+
+def test_exports_are_no_change(tmp_path: Path) -> None:
+    """Nobody but the livepatch itself can use a new one."""
+    more = 'asm(".pushsection \\"___ksymtab_gpl+first\\",\\"a\\"\\n.long first - ., 0, 0\\n.popsection");\n'
+    assert is_empty(make_difference(tmp_path, SOURCE, SOURCE + more))
