@@ -39,6 +39,7 @@ _APART = (
     "arch/x86/realmode/",
     "arch/x86/purgatory/",
 )
+_COUNTED = re.compile(r"\b(__compiletime_assert_|__UNIQUE_ID_[A-Za-z_]*?)\d+")
 _MODULE_NAME = re.compile(r"""-DKBUILD_MODNAME='?"([^"]*)"'?""")
 
 
@@ -190,16 +191,19 @@ def _read_otherwise(file: str, work: _Work) -> tuple[str, ...] | Objection | Non
 
 
 def _preprocessed(command: str, file: str, work: _Work, *, folder: Path) -> str:
-    source = work.folder / file if folder == work.folder else folder / file
+    """What the compiler reads, without the numbers that macros count up to make names of their own."""
     words = replayed(
-        command, source=source, out=work.folder / _object(file), root=folder, source_tree=work.tree.source
+        command,
+        source=folder / file,
+        out=work.folder.with_name("objects") / _object(file),
+        root=folder,
+        source_tree=work.tree.source,
     )[0]
     kept = [word for word in words if not word.startswith("-Wp,-MMD")]
     kept[kept.index("-c")] = "-E"
     at = kept.index("-o")
-    return run([*kept[:at], "-P", *kept[at + 2 :]], cwd=work.tree.folder, timeout=900).stdout.decode(
-        errors="replace"
-    )
+    done = run([*kept[:at], "-P", *kept[at + 2 :]], cwd=work.tree.folder, timeout=900)
+    return _COUNTED.sub(r"\1", done.stdout.decode(errors="replace"))
 
 
 def _defining(name: str, files: Sequence[str], folder: Path) -> str:

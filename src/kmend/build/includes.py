@@ -8,11 +8,22 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from kmend.kit.run import failed, run
 
 _LINE = re.compile(r"([^:]+):\s*#\s*include\s+[<\"]([^>\"]+)[>\"]")
+_UPWARDS = re.compile(r"^(\.\./)+")
 _NOTHING_FOUND = 1
+
+
+class _Line(NamedTuple):
+    file: str
+    is_upwards: bool
+    beside: str
+    """What the name means from where the file is."""
+    tail: str
+    """The name without leading ``..``."""
 
 
 class Includes:
@@ -20,45 +31,41 @@ class Includes:
 
     def __init__(self, lines: Iterable[tuple[str, str]]) -> None:
         """Take pairs of a file and the name that it includes."""
-        self._by_name: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._by_name: dict[str, list[_Line]] = defaultdict(list)
+        self._reach: dict[str, frozenset[str]] = {}
         for file, name in lines:
-            self._by_name[posixpath.basename(name)].append((file, name))
+            beside = posixpath.normpath(posixpath.join(posixpath.dirname(file), name))
+            tail = _UPWARDS.sub("", posixpath.normpath(name))
+            line = _Line(file=file, is_upwards=".." in name, beside=beside, tail=tail)
+            self._by_name[posixpath.basename(name)].append(line)
+
+    def _lines(self, header: str) -> list[_Line]:
+        """The lines that may mean a header."""
+        return [
+            line
+            for line in self._by_name.get(posixpath.basename(header), ())
+            if line.beside == header or header == line.tail or header.endswith(f"/{line.tail}")
+        ]
 
     def direct(self, header: str) -> frozenset[str]:
         """The files that may include a header themselves."""
-        return frozenset(
-            file
-            for file, name in self._by_name.get(posixpath.basename(header), ())
-            if _may_mean(name, header, file)
-        )
+        return frozenset(line.file for line in self._lines(header))
 
     def reach(self, header: str) -> frozenset[str]:
         """The files that may read a header, itself among them."""
-        found = {header}
-        waiting = [header]
-        while waiting:
-            more = self.direct(waiting.pop()) - found
-            found |= more
-            waiting += [file for file in more if file.endswith(".h")]
-        return frozenset(found)
+        if header not in self._reach:
+            found = {header}
+            waiting = [header]
+            while waiting:
+                more = self.direct(waiting.pop()) - found
+                found |= more
+                waiting += [file for file in more if file.endswith(".h")]
+            self._reach[header] = frozenset(found)
+        return self._reach[header]
 
     def upwards(self, files: Iterable[str]) -> frozenset[str]:
         """The files that include one of some files by a path with ``..`` in it."""
-        return frozenset(
-            file
-            for wanted in files
-            for file, name in self._by_name.get(posixpath.basename(wanted), ())
-            if ".." in name and _may_mean(name, wanted, file)
-        )
-
-
-def _may_mean(name: str, header: str, file: str) -> bool:
-    if posixpath.normpath(posixpath.join(posixpath.dirname(file), name)) == header:
-        return True
-    tail = posixpath.normpath(name)
-    while tail.startswith("../"):
-        tail = tail[3:]
-    return header == tail or header.endswith(f"/{tail}")
+        return frozenset(line.file for file in files for line in self._lines(file) if line.is_upwards)
 
 
 @lru_cache(maxsize=4)
