@@ -151,8 +151,15 @@ def _rela_names(section: OutSection) -> list[tuple[str, int, list[tuple[int, int
 
 
 def _pack_relocations(entries: list[tuple[int, int, OutSymbol, int]], places: dict[int, int]) -> bytes:
-    rows = sorted((offset, places[id(symbol)] << 32 | kind, addend) for offset, kind, symbol, addend in entries)
+    rows = sorted(
+        (offset, places[id(symbol)] << 32 | kind, _wrapped(addend)) for offset, kind, symbol, addend in entries
+    )
     return b"".join(struct.pack(c.RELA, *row) for row in rows)
+
+
+def _wrapped(addend: int) -> int:
+    """As 64 bits with a sign: addresses wrap around."""
+    return (addend + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _pack_symbols(ordered: list[OutSymbol], numbers: dict[int, int]) -> tuple[bytes, bytes]:
