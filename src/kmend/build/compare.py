@@ -12,12 +12,15 @@ from kmend.elf.code import decode
 from kmend.elf.names import is_cold_part, is_static_local, parent_of, unnumbered
 from kmend.elf.objects import Content, ObjectCode, Piece, Reference, Undefined
 from kmend.elf.tables import NAMES, Entry, entries_by_function
+from kmend.kit.errors import InputError
 
 # Sections that say nothing about what a function does.
 # What is newly exported is part of the livepatch, or is found in the kernel's symbol table without an export.
 _SILENT = re.compile(
     r"^(\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame|kmend\.callbacks)|_*(ksymtab|kcrctab)(_|$))"
 )
+_MOST_NESTED = 50_000
+"""Constants behind constants that are looked into; each that is referred to twice doubles the work."""
 _RAN_ONCE = re.compile(r"^\.(init|exit)\.")
 
 
@@ -119,6 +122,7 @@ class _Sides:
         self._users_of: dict[int, dict[Piece, set[str]]] = {}
         self.taken: set[Piece] = set()
         self.ambiguous: list[Piece] = []
+        self._nested = 0
         self._pair_functions()
         self._pair_variables()
 
@@ -318,6 +322,9 @@ class _Sides:
 
     def _value(self, piece: Piece, start: int, *, is_fixed: bool, above: tuple[Piece, ...]) -> Hashable:
         """What data holds from some byte on, pointers included."""
+        self._nested += len(above) > 0
+        if self._nested > _MOST_NESTED:
+            raise InputError(f"{self.original.elf.path}: its constants refer to each other without end.")
         inside = [one._replace(offset=one.offset - start) for one in piece.references if one.offset >= start]
         keys = [self._key(one, is_fixed=is_fixed, above=(*above, piece)) for one in inside]
         return data_without_line(piece)[start:], *keys
