@@ -19,6 +19,9 @@ from kmend.elf.names import is_private_static
 from kmend.elf.reader import ElfFile, Relocation, Section, Symbol
 from kmend.kit.errors import InputError
 
+_LARGEST_LITERALS = 64 << 20
+"""Bytes of all literals of an object: many tails of one huge string would fill the memory."""
+
 
 class Content(NamedTuple):
     """A literal that is known by what it holds: a string with its NUL, or a constant."""
@@ -111,6 +114,8 @@ class ObjectCode:
         self._starts: dict[int, list[int]] = {}
         self._sorted: dict[int, list[Relocation]] = {}
         self._texts: dict[int, bytes] = {}
+        self._literals: dict[tuple[int, int], Content] = {}
+        self._literal_bytes = 0
         self._cut()
         for piece in self.pieces():
             piece.references = list(self._references(piece))
@@ -228,6 +233,16 @@ class ObjectCode:
         return piece, place - piece.offset
 
     def _literal(self, section: Section, place: int) -> Content:
+        key = section.number, place
+        if key not in self._literals:
+            content = self._read_literal(section, place)
+            self._literal_bytes += len(content.data)
+            if self._literal_bytes > _LARGEST_LITERALS:
+                raise InputError(f"{self.elf.path}: the literals of {section.name} overlap too much.")
+            self._literals[key] = content
+        return self._literals[key]
+
+    def _read_literal(self, section: Section, place: int) -> Content:
         width = max(1, section.entry_size)
         if not 0 <= place <= section.size - width:
             raise InputError(f"{self.elf.path}: a relocation points outside of {section.name}.")
