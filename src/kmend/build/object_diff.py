@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ _LARGEST_ALIGN = 2 << 20
 _NOP = b"\x90"
 _PLACE = re.compile(r"^\+0x([0-9a-f]+) ")
 _SOURCE_LINE = re.compile(r"^(\S.*:[1-9]\d*)(?: \(discriminator \d+\))?$")
-_LINES_WAIT = 5.0
+_LINES_WAIT = 1.0
+"""Seconds; after one line that takes longer (damaged debug information) no more are asked for."""
 
 
 class KlpSymbol(NamedTuple):
@@ -174,7 +176,14 @@ def _object(path: Path) -> ObjectCode:
     odd = next((one for one in elf.sections if one.align > _LARGEST_ALIGN or one.align & (one.align - 1)), None)
     if odd is not None:
         raise InputError(f"{path} is damaged: section {odd.name} asks for an alignment of {odd.align} bytes.")
-    return ObjectCode(path)
+    empty = next((one for one in elf.sections if one.type == c.SHT_NOBITS and one.size and one.is_text), None)
+    if empty is not None:
+        raise InputError(f"{path} is damaged: section {empty.name} is code, but takes no space in the file.")
+    code = ObjectCode(path)
+    gaps = sum(piece.section.align for piece in code.pieces())
+    if gaps > _LARGEST_ZEROS:
+        raise InputError(f"{path} is damaged: its functions and data ask for {gaps} bytes of alignment.")
+    return code
 
 
 def _exported(running: ListedSymbols, difference: Difference) -> frozenset[str]:
@@ -248,6 +257,8 @@ def _groups(elf: ElfFile) -> frozenset[tuple[str, frozenset[str]]]:
         if group.type == c.SHT_GROUP:
             content = elf.content(group)[: group.size // 4 * 4]
             members = [number for (number,) in struct.iter_unpack("<I", content)][1:]
+            if group.info >= len(elf.symbols) or max(members, default=0) >= len(elf.sections):
+                raise InputError(f"{elf.path} is damaged: section group {group.number} names what is not there.")
             names = frozenset(elf.sections[one].name for one in members)
             found.add((elf.symbols[group.info].name, names))
     return frozenset(found)
@@ -323,11 +334,20 @@ def _report(
         klp_symbols=tuple(klp_symbols or ()),
         special=special or {},
         objections=tuple(objections or ()),
-        reasons={
-            change.original.name: Reason(change.reason, _source_line(difference, change))
-            for change in difference.changed
-        },
+        reasons=_reasons(difference),
     )
+
+
+def _reasons(difference: Difference) -> dict[str, Reason]:
+    """Why each function changed, with lines as long as the debug information is read in time."""
+    found = {}
+    in_time = True
+    for change in difference.changed:
+        begin = time.monotonic()
+        line = _source_line(difference, change) if in_time else ""
+        in_time = in_time and time.monotonic() - begin < _LINES_WAIT
+        found[change.original.name] = Reason(change.reason, line)
+    return found
 
 
 def _source_line(difference: Difference, change: Changed) -> str:
