@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _CLONE = re.compile(r"\.(isra|constprop|part)\.\d+")
-_UNIQUE = re.compile(r"^(__UNIQUE_ID_\w*?)\d+(?=\.|$)")
+_UNIQUE = re.compile(r"((?:^|\.)__UNIQUE_ID_\w*?)\d+(?=\.|$)")
 _NUMBERED = re.compile(r"\.\d+$")
 _COLD = ".cold"
 
@@ -35,7 +35,7 @@ def is_private_static(name: str, *, is_writable: bool) -> bool:
 
 
 def unnumbered(name: str) -> str:
-    """The name without the numbers that the compiler gave: ``foo.isra.0.cold`` is ``foo.isra.cold``."""
+    """A name, or a section's, without the compiler's numbers: ``f.isra.0.cold`` is ``f.isra.cold``."""
     name = _UNIQUE.sub(r"\1", _CLONE.sub(r".\1", name))
     return _NUMBERED.sub(".", name)
 

@@ -205,6 +205,7 @@ def test_unwind_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ("seen.7", "seen."),
         ("__UNIQUE_ID_ddebug123.45", "__UNIQUE_ID_ddebug."),
         ("__UNIQUE_ID_alias12", "__UNIQUE_ID_alias"),
+        (".data.__UNIQUE_ID_state12", ".data.__UNIQUE_ID_state"),
         ("x86_64", "x86_64"),
     ],
 )
