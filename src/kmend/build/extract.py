@@ -14,7 +14,7 @@ from kmend.elf import constants as c
 from kmend.elf.names import is_cold_part, parent_of
 from kmend.elf.objects import Content, Piece, Reference, Undefined
 from kmend.elf.running import VMLINUX
-from kmend.elf.tables import ORC, REPLACEMENT, Entry
+from kmend.elf.tables import NAMES, ORC, REPLACEMENT, Entry
 from kmend.elf.writer import OutObject, OutSection, OutSymbol
 from kmend.model.fix import Objection, ObjectionCode
 
@@ -59,9 +59,9 @@ class Extraction:
             self._waiting.pop(0)()
 
     def _object(self, code: ObjectionCode, piece: Piece, reason: str, advice: str) -> None:
-        self.objections.append(
-            Objection(code=code, place=f"{self._place}: {piece.name}", reason=reason, advice=advice)
-        )
+        found = Objection(code=code, place=f"{self._place}: {piece.name}", reason=reason, advice=advice)
+        if found not in self.objections:
+            self.objections.append(found)
 
     def _include(self, piece: Piece) -> OutSymbol:
         """Bring a piece along, once; what it needs follows later."""
@@ -225,6 +225,7 @@ class Extraction:
         # Whether control goes there, or the address itself is taken.
         direct = in_table or reference.is_branch or reference.delta != 0 or is_cold_part(target.name)
         if self._stays_outside(target, owner, direct=direct):
+            self._check_labels(target, owner)
             return self._import(self._difference.partner[target], owner)
         if target.is_function and not direct and not self._calls_at_once(reference, owner):
             self._object(
@@ -237,6 +238,15 @@ class Extraction:
     def _calls_at_once(self, reference: Reference, owner: Piece) -> bool:
         """Whether the kernel knows a function's address no longer than the livepatch is there."""
         return owner in self._callbacks or is_given_to_shadow(owner, reference)
+
+    def _check_labels(self, target: Piece, owner: Piece) -> None:
+        """A variable with addresses of labels, which lead into the code that is replaced."""
+        if target.holds_labels and target.name not in NAMES:
+            self._object(
+                ObjectionCode.UNSUPPORTED_SECTION, target, f"{owner.name} uses {target.name}, which can be "
+                "written to and holds addresses of places in functions; the running kernel's lead into the old code.",
+                "Make the table of labels constant.",
+            )  # fmt: skip
 
     def _stays_outside(self, target: Piece, owner: Piece, *, direct: bool) -> bool:
         """Whether a reference must go to the running kernel's own function or variable."""

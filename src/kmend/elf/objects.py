@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from kmend.elf import constants as c
 from kmend.elf.code import Instruction, decode, is_short
-from kmend.elf.names import is_private_static
+from kmend.elf.names import is_cold_part, is_private_static
 from kmend.elf.reader import ElfFile, Relocation, Section, Symbol
 from kmend.kit.errors import InputError
 
@@ -57,6 +57,8 @@ class Piece:
     """Bytes of no-operations before it, in which the kernel may put code at run time."""
     fixed_branches: tuple[tuple[str, int], ...] = ()
     """What it refers to in its own section in a way that is no reference: name, bytes into it."""
+    holds_labels: bool = False
+    """Data with addresses of places within functions (``&&label``): good for that very code only."""
 
     @property
     def is_anonymous(self) -> bool:
@@ -66,7 +68,7 @@ class Piece:
     @property
     def is_private(self) -> bool:
         """Data of one place in the code, of which every version of the code has its own."""
-        if self.section.name == "__dyndbg":
+        if self.section.name == "__dyndbg" or (self.holds_labels and not self.is_writable):
             return True
         return not self.is_function and is_private_static(self.name, is_writable=self.is_writable)
 
@@ -119,6 +121,7 @@ class ObjectCode:
         self._cut()
         for piece in self.pieces():
             piece.references = list(self._references(piece))
+            piece.holds_labels = not piece.is_function and any(map(_is_label, piece.references))
         self.functions = {name: piece for piece in self.pieces() if piece.is_function for name in _names(piece)}
         self.data = {
             name: piece
@@ -279,6 +282,14 @@ class ObjectCode:
             code[one.end - 4 : one.end] = bytes(4)
             yield Reference(one.end - 4, c.R_X86_64_PLT32, 4, target, delta, is_branch=True)
         piece.fixed_branches = tuple(fixed)
+
+
+def _is_label(reference: Reference) -> bool:
+    """Whether it means a place within a function, or a part of one, rather than a function."""
+    target = reference.target
+    if not isinstance(target, Piece) or not target.is_function or reference.type in c.PC_RELATIVE:
+        return False
+    return reference.delta != 0 or is_cold_part(target.name)
 
 
 def _end_of_string(data: bytes, place: int, width: int) -> int:
