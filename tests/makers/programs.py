@@ -16,16 +16,19 @@ unsigned visible = 9;
 static const u8 bytes[8] = {3, 1, 4, 1, 5, 9, 2, 6};
 """
 _SWITCH = (
-    "switch (x & 7) { case 0: x += NUMBER; break; case 2: x ^= 5; fail(\"two\", x); break; case 3: x *= 7; break;"
-    " case 5: note(\"five\", x); break; case 6: x |= 64; break; default: x++; }"
+    'switch (x & 7) { case 0: x += NUMBER; break; case 2: x ^= 5; fail("two", x); break; case 3: x *= 7; break;'
+    ' case 5: note("five", x); break; case 6: x |= 64; break; default: x++; }'
+)
+_ONLY_NUMBERS = (
+    "switch (x & 7) { case 0: x += 11; break; case 1: x += 17; break; case 2: x += NUMBER; break; case 3: x += 5;"
+    " break; case 4: x += 2; break; case 5: x += 4; break; case 6: x += 71; break; }"
 )
 _PLAIN = (
     "x = x * 33 + NUMBER;",
     "x ^= x >> 7; x += NUMBER;",
     'note("text NUMBER", x);',
     _SWITCH,
-    "switch (x & 7) { case 0: x += 11; break; case 1: x += 17; break; case 2: x += NUMBER; break; case 3: x += 5;"
-    " break; case 4: x += 2; break; case 5: x += 4; break; case 6: x += 71; break; }",
+    _ONLY_NUMBERS,
     "for (unsigned i = 0; i < (x & 7) + 1; i++) x = x * 3 + i + NUMBER;",
     "{ static unsigned seen; seen += x + NUMBER; x ^= seen; }",
     "{ static unsigned total = 3; total += NUMBER; x += total; }",
@@ -85,7 +88,9 @@ class Program:
         """The C file."""
         heads = [one.head + ";" for one in self.functions]
         table = "unsigned (*table[4])(unsigned) = {f0, f1, f0, f1};"
-        bodies = [one.head + " {\n  " + "\n  ".join(map(str, one.body)) + "\n  return x;\n}" for one in self.functions]
+        bodies = [
+            one.head + " {\n  " + "\n  ".join(map(str, one.body)) + "\n  return x;\n}" for one in self.functions
+        ]
         return DECLARATIONS + "\n".join([*self.extra, *heads, table, *bodies]) + "\n"
 
 
@@ -109,7 +114,9 @@ def programs(draw: st.DrawFn) -> Program:
         Function(
             name=f"f{number}",
             kind=draw(st.sampled_from(KINDS if number < count - 1 else KINDS[:2])),
-            body=tuple(draw(st.lists(_statements(number), min_size=1, max_size=4, unique_by=lambda one: one.text))),
+            body=tuple(
+                draw(st.lists(_statements(number), min_size=1, max_size=4, unique_by=lambda one: one.text))
+            ),
         )
         for number in range(count)
     ]
@@ -170,14 +177,9 @@ def _drop(draw: st.DrawFn, program: Program, _: int) -> Program:
 def _new_function(draw: st.DrawFn, program: Program, step: int) -> Program:
     """A function that was not there, and a call of it."""
     body = draw(st.lists(_statements(0), min_size=1, max_size=3, unique_by=lambda one: one.text))
-    fresh = Function(name=f"fresh{step}", kind=draw(st.sampled_from(KINDS[2:])), body=tuple(body))
+    fresh = Function(name=f"new{step}", kind=draw(st.sampled_from(KINDS[2:])), body=tuple(body))
     call = Statement(text="x += CALLEE(x + NUMBER);", number=draw(_NUMBERS), callee=fresh.name)
     program = _insert(draw, program, call) if draw(st.integers(0, 4)) else program
-    caller = next((one for one in program.functions if call in one.body), None)
-    return program if caller is not None and caller.name.startswith("fresh") else _placed(draw, program, fresh)
-
-
-def _placed(draw: st.DrawFn, program: Program, fresh: Function) -> Program:
     at = draw(st.integers(0, len(program.functions)))
     return replace(program, functions=(*program.functions[:at], fresh, *program.functions[at:]))
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from kmend.cli.object_diff import object_diff
 from kmend.elf import constants as c
 from kmend.elf.reader import ElfFile
 from makers.objects import COMPILER
 
+_KLP = re.compile(r"^\.klp\.rela\.vmlinux/\.klp\.sym\.vmlinux\.(.+),0$")
 _HAS_PLACE = {c.STT_FUNC, c.STT_OBJECT}
 _MAIN = """
 int printf(const char *, ...), mprotect(void *, unsigned long, int);
@@ -60,15 +65,41 @@ def printed(
     return subprocess.run([folder / "program"], check=True, capture_output=True, text=True, timeout=20).stdout
 
 
-def resolved(folder: Path, original: Path, out: Path, names: Mapping[str, str]) -> tuple[Path, Path]:
+def differ(folder: Path, original: Path, fixed: Path) -> tuple[int, dict[str, Any]]:
+    """The exit code of ``kmend object-diff`` and its report; OUT.o stands in the folder."""
+    symbols = subprocess.run(["readelf", "--symbols", "--wide", original], capture_output=True, check=True).stdout
+    (folder / "symbols").write_bytes(symbols)
+    words = [original, fixed, "--object", "vmlinux", "--symtab", folder / "symbols", "--name", "fix"]
+    words += ["-o", folder / "OUT.o", "--json", folder / "report"]
+    code: int = object_diff.main([str(word) for word in words], standalone_mode=False)
+    return code, json.loads((folder / "report").read_text())
+
+
+def printed_livepatched(
+    folder: Path, main: Path, original: Path, *, report: Mapping[str, Any], entries: Iterable[str]
+) -> str:
+    """What the original prints once its functions are redirected into the OUT.o that differ() has left."""
+    out = folder / "OUT.o"
+    names = {one.name: match[1] for one in ElfFile(out).symbols if (match := _KLP.match(one.name))}
+    assert sorted(names.values()) == sorted(one["name"] for one in report["klp_symbols"])
+    whole, part = _resolved(folder, original, out, names)
+    redirected = {one["name"]: f".kmend.fix.{one['name']}" for one in report["functions"]}
+    return printed(folder, [main, whole, part], entries=entries, redirected=redirected)
+
+
+def _resolved(folder: Path, original: Path, out: Path, names: Mapping[str, str]) -> tuple[Path, Path]:
     """The original object with its local symbols made global, and OUT.o with plain names for its klp symbols.
 
     ``names`` are the klp symbols' names to link with, and what they are called in the original.
     """
     (folder / "names").write_text("".join(f"{klp} {plain}\n" for klp, plain in names.items()))
-    (folder / "ours").write_text("".join(f"{one.name}\n" for one in ElfFile(original).symbols if one.type in _HAS_PLACE))
+    (folder / "ours").write_text(
+        "".join(f"{one.name}\n" for one in ElfFile(original).symbols if one.type in _HAS_PLACE)
+    )
     subprocess.run(
         ["objcopy", "--globalize-symbols=ours", original, "whole.o"], cwd=folder, check=True, capture_output=True
     )
-    subprocess.run(["objcopy", "--redefine-syms=names", out, "part.o"], cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        ["objcopy", "--redefine-syms=names", out, "part.o"], cwd=folder, check=True, capture_output=True
+    )
     return folder / "whole.o", folder / "part.o"

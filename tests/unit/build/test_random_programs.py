@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, event, given, settings
 from hypothesis import strategies as st
 
-from kmend.cli.object_diff import object_diff
-from kmend.elf.reader import ElfFile
 from kmend.model.fix import ObjectionCode
 from makers.assembly import assemble, compile_to_assembly, functions_of, has_aliases
 from makers.programs import Program, edits, programs
-from makers.relinked import main_object, printed, resolved
+from makers.relinked import differ, main_object, printed, printed_livepatched
 
 EXAMPLES = int(os.environ.get("KMEND_RANDOM_PROGRAMS", "60"))
 SETTINGS = settings(
@@ -34,7 +29,6 @@ SETTINGS = settings(
 EXPECTED = {ObjectionCode.AMBIGUOUS_SYMBOL, ObjectionCode.REMOVED_STATIC}
 """What random edits run into: static variables that come and go."""
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
-_KLP = re.compile(r"^\.klp\.rela\.vmlinux/\.klp\.sym\.vmlinux\.(.+),0$")
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +42,6 @@ def folders() -> Iterator[Path]:
     """Where each example has a folder of its own."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
-
-
-def differ(folder: Path, original: Path, fixed: Path) -> tuple[int, dict[str, Any]]:
-    """The command's exit code and report; OUT.o stands in the folder."""
-    symbols = subprocess.run(["readelf", "--symbols", "--wide", original], capture_output=True, check=True).stdout
-    (folder / "symbols").write_bytes(symbols)
-    words = [original, fixed, "--object", "vmlinux", "--symtab", folder / "symbols", "--name", "fix"]
-    words += ["-o", folder / "OUT.o", "--json", folder / "report"]
-    code: int = object_diff.main([str(word) for word in words], standalone_mode=False)
-    return code, json.loads((folder / "report").read_text())
 
 
 def plain(names: list[str]) -> list[str]:
@@ -91,18 +75,8 @@ def check(folder: Path, main: Path, before: Program, after: Program) -> None:
         assert plain(report["new"]) == sorted(new.keys() - old.keys())
     assert code == (2 if objections else 0 if report["changed"] or report["new"] else 3)
     if code == 0:
-        assert run_livepatched(folder, main, before, report) == printed(
-            folder, [main, fixed], entries=before.entries
-        )
-
-
-def run_livepatched(folder: Path, main: Path, before: Program, report: dict[str, Any]) -> str:
-    """What the original prints once its functions have been redirected into OUT.o."""
-    names = {one.name: match[1] for one in ElfFile(folder / "OUT.o").symbols if (match := _KLP.match(one.name))}
-    assert sorted(names.values()) == sorted(one["name"] for one in report["klp_symbols"])
-    whole, part = resolved(folder, folder / "a/file.o", folder / "OUT.o", names)
-    redirected = {one["name"]: f".kmend.fix.{one['name']}" for one in report["functions"]}
-    return printed(folder, [main, whole, part], entries=before.entries, redirected=redirected)
+        found = printed_livepatched(folder, main, original, report=report, entries=before.entries)
+        assert found == printed(folder, [main, fixed], entries=before.entries)
 
 
 @SETTINGS
