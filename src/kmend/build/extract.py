@@ -244,7 +244,7 @@ class Extraction:
         if target.holds_labels and target.name not in NAMES:
             self._object(
                 ObjectionCode.UNSUPPORTED_SECTION, target, f"{owner.name} uses {target.name}, which can be "
-                "written to and holds addresses of places in functions; the running kernel's lead into the old code.",
+                "written to and holds addresses of places in functions; the kernel's lead into the old code.",
                 "Make the table of labels constant.",
             )  # fmt: skip
 
