@@ -165,6 +165,8 @@ def _readable(original: Path, fixed: Path) -> Iterator[None]:
 
 def _object(path: Path) -> ObjectCode:
     """An object, after a look at how much it claims to hold."""
+    if path.exists() and not path.is_file():  # a pipe would keep everybody waiting
+        raise InputError(f"{path} is no ordinary file.")
     elf = ElfFile(path)
     zeros = sum(one.size for one in elf.sections if one.type == c.SHT_NOBITS)
     content = sum(one.size for one in elf.sections if one.type not in {0, c.SHT_NOBITS})

@@ -138,7 +138,11 @@ def _leave(result: Result, out: Path, report_file: Path | None) -> int:
     if result.content:
         write_atomic(out, result.content)
     if report_file is not None:
-        write_atomic(report_file, wire.dump(_plain(report)))
+        try:
+            write_atomic(report_file, wire.dump(_plain(report)))
+        except OSError:
+            out.unlink(missing_ok=True)  # nothing is left of a run that failed
+            raise
     if report.objections:
         show_objections(report.objections, as_json=False)
         return _REFUSED
