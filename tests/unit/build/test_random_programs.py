@@ -17,7 +17,7 @@ from makers.assembly import assemble, compile_to_assembly, functions_of, has_ali
 from makers.programs import Program, edits, programs
 from makers.relinked import differ, main_object, printed, printed_livepatched
 
-EXAMPLES = int(os.environ.get("KMEND_RANDOM_PROGRAMS", "60"))
+EXAMPLES = int(os.environ.get("KMEND_RANDOM_PROGRAMS", "100"))
 SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
