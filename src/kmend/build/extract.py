@@ -20,7 +20,9 @@ from kmend.model.fix import Objection, ObjectionCode
 
 _NOP = b"\x90"
 _DISCARDED = re.compile(r"^\.(init|exit)\.|^\.(init|exit)$")
-_CARRIED_DATA = re.compile(r"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$")
+# Tables of labels stand in a section of their own, where objtool looks for them (__annotate_jump_table).
+_LABEL_TABLES = ".rodata..c_jump_table"
+_CARRIED_DATA = re.compile(rf"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$|^{re.escape(_LABEL_TABLES)}$")
 _STATIC_CALLS = ".static_call_sites"
 _BOUND_TO_KEYS = frozenset((_STATIC_CALLS, "__jump_table"))
 _TRACEPOINT = re.compile(r"^__tracepoint_\w+$")
@@ -91,8 +93,8 @@ class Extraction:
             return piece.section.name
         if piece.is_function:
             return f".text.{piece.name}"
-        if piece.section.name == "__dyndbg":
-            return "__dyndbg"
+        if piece.section.name in {"__dyndbg", _LABEL_TABLES}:
+            return piece.section.name
         if piece.section.flags & c.SHF_WRITE:
             return f".data.{piece.name}"
         return f".rodata.{piece.name}" if not piece.is_anonymous else piece.section.name
@@ -254,13 +256,16 @@ class Extraction:
             return False
         if target.is_function:
             # Calls go straight to the new version; pointers keep comparing equal to the original's.
-            together = target is owner or target in self._changed or self._is_part_of(target, owner)
+            together = target is owner or target in self._changed or self._goes_with(target, owner)
             return not (together and direct)
         return not (target.is_anonymous or target.is_private)
 
-    @staticmethod
-    def _is_part_of(cold: Piece, owner: Piece) -> bool:
-        return is_cold_part(cold.name) and parent_of(cold.name) == parent_of(owner.name)
+    def _goes_with(self, cold: Piece, owner: Piece) -> bool:
+        """Whether it is the cold part of the function that refers to it, or whose table of labels does."""
+        if not is_cold_part(cold.name):
+            return False
+        parent = parent_of(cold.name)
+        return parent == parent_of(owner.name) or any(one.name == parent for one in self._changed)
 
     def _import(self, target: Piece | Undefined, owner: Piece) -> OutSymbol | None:
         found = self._resolver.resolve(target, place=f"{self._place}: {owner.name}")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kmend.elf.objects import ObjectCode
+from kmend.elf.objects import ObjectCode, Piece
 from makers.assembly import assemble, compile_to_assembly
 from makers.programs import DECLARATIONS
 from makers.relinked import differ, main_object, printed, printed_livepatched
@@ -199,11 +199,22 @@ def test_one_of_two_functions_that_the_compiler_made_one(tmp_path: Path, main: P
     assert set(linked.report["changed"]) | set(linked.report["new"]) >= {name}
 
 
+@pytest.mark.parametrize("section", ["", 'in_section(".rodata..c_jump_table,\\"a\\",@progbits #") '])
 @pytest.mark.parametrize("new", ["x += 4;", 'x += 4; note("more", x);'])
-def test_a_table_of_labels_comes_along(tmp_path: Path, main: Path, new: str) -> None:
+def test_a_table_of_labels_comes_along(tmp_path: Path, main: Path, *, new: str, section: str) -> None:
     """The running kernel's leads into the old code, whether or not the places are still the same."""
-    linked = edit(tmp_path, main, LABELS, old="x += 3;", new=new)
+    text = LABELS.replace("static const void", f"static {section}const void")
+    linked = edit(tmp_path, main, text, old="x += 3;", new=new)
     assert linked.report["changed"] == ["f"]
+    assert linked.report["klp_symbols"] == []
+
+
+def test_a_label_in_the_cold_part(tmp_path: Path, main: Path) -> None:
+    """The table leads into the new cold part, which leads back into the new function."""
+    text = LABELS.replace("one: note", "one: cold; fail").replace("x += 3;", "fail(__func__, x);")
+    linked = edit(tmp_path, main, text, old="x + 5", new="x + 6")
+    table = next(one for one in ObjectCode(linked.original).pieces() if one.holds_labels)
+    assert "f.cold" in {one.target.name for one in table.references if isinstance(one.target, Piece)}
     assert linked.report["klp_symbols"] == []
 
 
