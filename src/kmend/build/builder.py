@@ -13,6 +13,7 @@ from kmend.build import fixes as fix_folders
 from kmend.build import loader, module
 from kmend.build.callbacks import NewCallbacks, callback_sets, in_order
 from kmend.build.check import objections as objections_to
+from kmend.build.check import without_old_starts
 from kmend.build.compare import Difference, compare
 from kmend.build.compile import Compiled, compile_all
 from kmend.build.extract import Extraction
@@ -113,15 +114,21 @@ def _parts(compiled: Sequence[Compiled], view: KernelView, *, place: str) -> tup
     """The objects that differ, and every Objection to what differs in them."""
     parts: list[_Part] = []
     objections: list[Objection] = []
+    starts: list[Objection] = []
     for one in compiled:
-        difference = compare(ObjectCode(one.original), ObjectCode(one.fixed), view.sizes)
+        whole = compare(ObjectCode(one.original), ObjectCode(one.fixed), view.sizes)
+        difference = without_old_starts(whole, one.touched)
         objections += objections_to(difference, place=one.target)
+        if difference is not whole:
+            starts += objections_to(whole, place=one.target)
         if difference.changed or difference.new_functions or callback_sets(difference.fixed):
             found = _part(one, difference, view)
             if isinstance(found, Objection):
                 objections.append(found)
             else:
                 parts.append(found)
+    if not objections and not parts and starts:
+        return parts, starts
     if not objections and not parts:
         objections.append(
             Objection(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import replace
 
 from kmend.build.callbacks import objections_to_callbacks
 from kmend.build.compare import Changed, Difference
@@ -29,6 +31,24 @@ def objections(difference: Difference, *, place: str) -> tuple[Objection, ...]:
     for change in difference.changed:
         found += _function(difference, change, place)
     return tuple(found)
+
+
+def without_old_starts(difference: Difference, touched: Collection[str]) -> Difference:
+    """A difference without the init and exit code in which only what it uses changes, not its own text.
+
+    What has run when the kernel or module started is the same with and without the fix; a module that is loaded
+    later starts as before. The very difference when there is no such code in it.
+
+    Args:
+        difference: Of one object.
+        touched: Functions and other items that change in the text of the object's own file.
+    """
+    kept = tuple(
+        change
+        for change in difference.changed
+        if not _INIT.match(change.original.section.name) or change.original.name.split(".")[0] in touched
+    )
+    return difference if len(kept) == len(difference.changed) else replace(difference, changed=kept)
 
 
 def _data(piece: Piece, place: str) -> Objection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 import shlex
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kmend.build.affected import Affected, affected
+from kmend.build.changes import changes
 from kmend.build.farm import plant
 from kmend.build.layout import changed_types
 from kmend.build.lines import keep_lines
@@ -53,6 +55,8 @@ class Compiled:
     """``vmlinux``, or the module's name, e.g. ``nf_tables``."""
     original: Path
     fixed: Path
+    touched: frozenset[str] = frozenset()
+    """What changes in the file's own text, and not only in headers: names of functions and other items."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,8 @@ class _Work:
     folder: Path
     """Of the source with the changed files in it; objects are put beside."""
     commands: Mapping[str, str]
+    touched: Mapping[str, frozenset[str]]
+    """Changed .c file → functions and other items that change in its own text."""
 
 
 def compile_all(
@@ -136,7 +142,12 @@ def _planted(files: Sequence[str], sources: Sequence[str], *, tree: Tree, overla
         for file in files
     }
     plant(folder, texts, source=tree.source, searched=searched)
-    return _Work(tree=tree, folder=folder, commands=commands)
+    touched = {
+        file: frozenset[str]().union(*(one.names for one in changes(file, old=tree.source, new=overlay)))
+        for file in files
+        if file.endswith(".c")
+    }
+    return _Work(tree=tree, folder=folder, commands=commands, touched=touched)
 
 
 def _searched(command: str, source: Path) -> set[str]:
@@ -192,6 +203,11 @@ def _read_otherwise(file: str, work: _Work) -> tuple[str, ...] | Objection | Non
 
 def _preprocessed(command: str, file: str, work: _Work, *, folder: Path) -> str:
     """What the compiler reads, without the numbers that macros count up to make names of their own."""
+    return _COUNTED.sub(r"\1", _read_by_compiler(command, file, work, folder=folder).decode(errors="replace"))
+
+
+def _read_by_compiler(command: str, file: str, work: _Work, *, folder: Path) -> bytes:
+    """The preprocessed text of a file in the kernel's source, or with the changed files in it."""
     words = replayed(
         command,
         source=folder / file,
@@ -202,8 +218,7 @@ def _preprocessed(command: str, file: str, work: _Work, *, folder: Path) -> str:
     kept = [word for word in words if not word.startswith("-Wp,-MMD")]
     kept[kept.index("-c")] = "-E"
     at = kept.index("-o")
-    done = run([*kept[:at], "-P", *kept[at + 2 :]], cwd=work.tree.folder, timeout=900)
-    return _COUNTED.sub(r"\1", done.stdout.decode(errors="replace"))
+    return run([*kept[:at], "-P", *kept[at + 2 :]], cwd=work.tree.folder, timeout=900).stdout
 
 
 def _defining(name: str, files: Sequence[str], folder: Path) -> str:
@@ -241,24 +256,42 @@ def _compile(file: str, work: _Work) -> Compiled | Objection:
             "This kernel's configuration does not build it by itself.",
             error.message,
         )
-    fixed = work.folder.with_name("objects") / target
     try:
-        objtool = objtool_words(tree, command)
-        for words in replayed(
-            command,
-            source=work.folder / file,
-            out=fixed,
-            root=work.folder,
-            objtool=objtool,
-            source_tree=tree.source,
-        ):
-            run(words, cwd=tree.folder, timeout=900)
+        fixed = _fixed(command, file, work)
     except ProgramError as error:
         _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
     return Compiled(
-        target=target, linked_into=_linked_into(command), original=original(tree, target, command), fixed=fixed
+        target=target,
+        linked_into=_linked_into(command),
+        original=original(tree, target, command),
+        fixed=fixed,
+        touched=work.touched.get(file, frozenset()),
     )
+
+
+def _fixed(command: str, file: str, work: _Work) -> Path:
+    """The fixed object; one that was compiled from the very same text before is taken from the tree."""
+    tree = work.tree
+    made = work.folder.with_name("objects") / _object(file)
+    text = _read_by_compiler(command, file, work, folder=work.folder)
+    key = hashlib.sha256(command.encode() + b"\0" + text).hexdigest()
+    kept = tree.folder / "fixed" / f"{key}.o"
+    if kept.exists():
+        return kept
+    words = replayed(
+        command,
+        source=work.folder / file,
+        out=made,
+        root=work.folder,
+        objtool=objtool_words(tree, command),
+        source_tree=tree.source,
+    )
+    for step in words:
+        run(step, cwd=tree.folder, timeout=900)
+    kept.parent.mkdir(exist_ok=True)
+    made.rename(kept)
+    return kept
 
 
 def included_by(file: Path) -> tuple[str, ...]:
