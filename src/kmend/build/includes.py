@@ -44,7 +44,7 @@ class Includes:
         return [
             line
             for line in self._by_name.get(posixpath.basename(header), ())
-            if line.beside == header or header == line.tail or header.endswith(f"/{line.tail}")
+            if header in {line.beside, line.tail} or header.endswith(f"/{line.tail}")
         ]
 
     def direct(self, header: str) -> frozenset[str]:
