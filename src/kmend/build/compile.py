@@ -6,6 +6,7 @@ import hashlib
 import posixpath
 import re
 import shlex
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from kmend.build.tree import (
 from kmend.elf.running import VMLINUX
 from kmend.exposure.units import Units
 from kmend.kit.errors import BugError, InputError, KmendError, ProgramError
+from kmend.kit.files import write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import run
 from kmend.model.fix import Objection, ObjectionCode
@@ -199,6 +201,16 @@ def _read_otherwise(file: str, work: _Work) -> tuple[str, ...] | Objection | Non
         _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
     return changed_types(*texts) if texts[0] != texts[1] else None
+
+
+def _original_text(command: str, file: str, work: _Work) -> str:
+    """The preprocessed original, kept in the tree: fixes of one header ask for many of them again and again."""
+    kept = work.tree.folder / "read" / f"{file}.z"
+    if kept.exists():
+        return zlib.decompress(kept.read_bytes()).decode()
+    text = _preprocessed(command, file, work, folder=work.tree.source)
+    write_atomic(kept, zlib.compress(text.encode(), 1))
+    return text
 
 
 def _preprocessed(command: str, file: str, work: _Work, *, folder: Path) -> str:
