@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from kmend.build.affected import Affected, affected
 from kmend.build.changes import changes
 from kmend.build.farm import plant
-from kmend.build.layout import changed_types
+from kmend.build.layout import ReadOtherwise, read_otherwise
 from kmend.build.lines import keep_lines
+from kmend.build.retyped import layout_objections, with_debugging
 from kmend.build.tree import (
     Tree,
     compile_commands,
@@ -179,6 +180,7 @@ def _differing(
     progress.step(f"Comparing what the compiler reads of {_few(sources)}")
     differing: list[str] = []
     objections: dict[str, Objection] = {}
+    reads: dict[str, tuple[ReadOtherwise, ...]] = {}
     with ThreadPoolExecutor(2) as pool:
         for done, found in enumerate(pool.map(lambda file: _read_otherwise(file, work), sources), 1):
             progress.amount(done, len(sources), unit="files")
@@ -186,13 +188,34 @@ def _differing(
                 objections.setdefault(f"{found.code} {found.place}", found)
             elif found is not None:
                 differing.append(sources[done - 1])
-                for name in found:
-                    place = f"{_defining(name, files, work.folder) or sources[done - 1]}: {name}"
-                    objections.setdefault(place, _changed_type(place, name))
-    return differing, list(objections.values())
+                if found:
+                    reads[sources[done - 1]] = found
+    changed = layout_objections(
+        reads,
+        pair=lambda file: _with_debugging(file, work),
+        place=lambda name, file: f"{_defining(name, files, work.folder) or file}: {name}",
+        progress=progress,
+    )
+    return differing, [*objections.values(), *changed]
 
 
-def _read_otherwise(file: str, work: _Work) -> tuple[str, ...] | Objection | None:
+def _with_debugging(file: str, work: _Work) -> tuple[Path, Path] | Objection:
+    """The original and the fixed object, with debugging information."""
+    made = []
+    for root in (work.tree.source, work.folder):
+        out = work.folder.with_name("debugging") / str(len(made)) / _object(file)
+        command = work.commands[_object(file)]
+        words = replayed(command, source=root / file, out=out, root=root, source_tree=work.tree.source)[0]
+        try:
+            run(with_debugging(words), cwd=work.tree.folder, timeout=900)
+        except ProgramError as error:
+            _raise_if_cut_short(error)
+            return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
+        made.append(out)
+    return made[0], made[1]
+
+
+def _read_otherwise(file: str, work: _Work) -> tuple[ReadOtherwise, ...] | Objection | None:
     """The types that the compiler reads otherwise; None when all is the same."""
     command = work.commands[_object(file)]
     try:
@@ -200,7 +223,7 @@ def _read_otherwise(file: str, work: _Work) -> tuple[str, ...] | Objection | Non
     except ProgramError as error:
         _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
-    return changed_types(*texts) if texts[0] != texts[1] else None
+    return read_otherwise(*texts) if texts[0] != texts[1] else None
 
 
 def _original_text(command: str, file: str, work: _Work) -> str:
@@ -237,16 +260,6 @@ def _defining(name: str, files: Sequence[str], folder: Path) -> str:
     """The changed file that defines a type."""
     head = re.compile(rf"\b{re.escape(name)}\b[^;(){{}}=]*\{{")
     return next((file for file in files if head.search((folder / file).read_text(errors="surrogateescape"))), "")
-
-
-def _changed_type(place: str, name: str) -> Objection:
-    return Objection(
-        code=ObjectionCode.CHANGED_LAYOUT,
-        place=place,
-        reason=f"The fix changes the definition of {name}, of which the kernel holds data in the old form.",
-        advice="Keep the definition as it is: put new state into a shadow variable "
-        "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own.",
-    )
 
 
 def _not_built(file: str) -> Objection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 _HEAD = re.compile(r"\b(struct|union|enum)\b([^;(){}=]*)\{")
 _UNNAMED = "(unnamed)"
@@ -16,6 +17,26 @@ _SIGN = re.compile(r"\s*([^\w\s])\s*")
 # The names of last constants that say how many there are.
 _NUMBER_OF = re.compile(r"(?i)(^|_)(max|num|nr|count|last|end|size|number|n)(_|$)|^__")
 _CONSTANT = re.compile(r"(\w+)[^=]*(?:=(.*))?$", re.DOTALL)
+# What is measured where something is allocated or copied, by its name.
+_ALLOCATED = re.compile(r"\b\w*(?:alloc|dup)\w*\s*\([^;]*?\bsizeof\s*\(?[\s*]*\(?(\w+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOtherwise:
+    """A type that both texts of a file define, but not alike, and what the texts say about its use."""
+
+    name: str
+    """E.g. ``struct foo``."""
+    key: str
+    """Both definitions; the same in every file that reads the same ones."""
+    mentions: int
+    """How often the fixed text names it."""
+    may_be_anywhere: bool
+    """Whether something is cast to it, measured by it or found by a member of it, or it has a second name."""
+    allocated: frozenset[str]
+    """Names of variables whose size is that of something that is allocated or copied."""
+    may_rise: frozenset[str]
+    """Last constants of an enum that say how many there are, and by which nothing is sized."""
 
 
 def changed_types(original: str, fixed: str) -> tuple[str, ...]:
@@ -24,12 +45,44 @@ def changed_types(original: str, fixed: str) -> tuple[str, ...]:
     Data of the old layout lives on when a livepatch is applied, so none of these can be passed over. Of an enum
     only the values count, not new constants; the last one may rise (``FOO_MAX``) where nothing is sized by it.
     """
+    return tuple(one.name for one in read_otherwise(original, fixed))
+
+
+def read_otherwise(original: str, fixed: str) -> tuple[ReadOtherwise, ...]:
+    """The types that ``changed_types`` names, and what the texts say about them."""
     before, after = _parts(original), _parts(fixed)
     shared = before.keys() & after.keys()
     old = _definitions("".join(part for part in before if part not in shared))
     new = _definitions("".join(part for part in after if part not in shared))
     names = sorted(name for name in old.keys() & new.keys() if _differ(name, old[name], new[name]))
-    return tuple(name for name in names if not _only_longer(name, old[name], new[name], fixed))
+    names = [name for name in names if not _only_longer(name, old[name], new[name], fixed)]
+    texts = (_plain(original), _plain(fixed)) if names else ("", "")
+    allocated = frozenset(name for text in texts for name in _ALLOCATED.findall(text))
+    return tuple(
+        ReadOtherwise(
+            name=name,
+            key=repr((old[name], new[name])),
+            mentions=len(_mention(name).findall(texts[1])),
+            may_be_anywhere=any(_anywhere(name).search(text) for text in texts),
+            allocated=allocated,
+            may_rise=frozenset(one for body in old[name] for one in _may_rise(body, texts[1])),
+        )
+        for name in names
+    )
+
+
+def _mention(name: str) -> re.Pattern[str]:
+    return re.compile(r"\b" + r"\s+".join(re.escape(word) for word in name.removeprefix("typedef ").split()) + r"\b")
+
+
+def _anywhere(name: str) -> re.Pattern[str]:
+    """A cast to a type, its size, an offset in it, a typedef of it."""
+    words = r"\s+".join(re.escape(word) for word in name.split())
+    return re.compile(
+        rf"(?:\b(?:sizeof|return|__\w+)\s*|^\s*|[^\w\s]\s*)\(\s*(?:const\s+|volatile\s+)*{words}\b\s*[*),]"
+        rf"|\btypedef\s+(?:const\s+)?{words}\b",
+        re.MULTILINE,
+    )
 
 
 def _differ(name: str, old: Sequence[str], new: Sequence[str]) -> bool:
@@ -90,9 +143,14 @@ def _only_longer(name: str, old: Sequence[str], new: Sequence[str], text: str) -
     other = [constant for constant in before if constant in after and before[constant] != after[constant]]
     if not other:
         return True
-    if other != list(before)[-1:] or not _NUMBER_OF.search(other[0]):
-        return False
-    return not re.search(rf"\[[^]\n]*\b{re.escape(other[0])}\b", text)
+    return other == list(_may_rise(old[0], text))
+
+
+def _may_rise(body: str, text: str) -> Iterator[str]:
+    """The last constant of an enum, if it only says how many there are and nothing is sized by it."""
+    for last, _ in list(_constants(body))[-1:]:
+        if _NUMBER_OF.search(last) and not re.search(rf"\[[^]\n]*\b{re.escape(last)}\b", text):
+            yield last
 
 
 def _constants(body: str) -> Iterable[tuple[str, tuple[str, int]]]:

@@ -14,7 +14,7 @@ _NAMED = {d.STRUCT: "struct", d.UNION: "union", d.ENUM: "enum", d.TYPEDEF: "type
 _ENCODINGS = {2: "boolean", 4: "float", 5: "signed", 6: "signed", 7: "unsigned", 8: "unsigned", 16: "character"}
 _POINTER = 8
 _DEEPEST = 60
-_MOST_SLOTS = 200_000
+_MOST_STEPS = 2_000_000
 UNNAMED = "(unnamed)"
 
 
@@ -107,9 +107,8 @@ class TypeTable:
 
     def size(self, die: Die | None, depth: int = 0) -> int:
         """Bytes of a type; 0 when it has none."""
+        self._step(depth)
         die = self.stripped(die)
-        if depth > _DEEPEST:
-            raise self._endless()
         if die is None:
             return 0
         if die.tag == d.ARRAY and d.BYTE_SIZE not in die.attributes:
@@ -118,8 +117,7 @@ class TypeTable:
 
     def spelled(self, die: Die | None, depth: int = 0) -> str:
         """A type roughly as the source writes it."""
-        if depth > _DEEPEST:
-            raise self._endless()
+        self._step(depth)
         if die is None:
             return "void"
         inner = self.type_of(die) if d.TYPE in die.attributes else None
@@ -144,8 +142,6 @@ class TypeTable:
         if inner.tag not in d.AGGREGATES:
             return (Slot(at=0, size=8 * self.size(inner), kind=self._kind(inner, depth), name=""),)
         if inner.offset not in self._slots:
-            if depth > _DEEPEST:
-                raise self._endless()
             found = sorted(self._taken_apart(inner, depth))
             self._slots[inner.offset] = tuple(found)
         return self._slots[inner.offset]
@@ -158,16 +154,13 @@ class TypeTable:
             at = _position(child)
             bits = child.number(d.BIT_SIZE)
             for slot in self.slots(kind, depth + 1):
-                self._count += 1
-                if self._count > _MOST_SLOTS:
-                    raise self._endless()
+                self._step(depth)
                 size = slot.size if bits is None else bits
                 name = ".".join(filter(None, (child.name, slot.name)))
                 yield Slot(at=at + slot.at, size=size, kind=slot.kind, name=name)
 
     def _kind(self, die: Die, depth: int) -> str:
-        if depth > _DEEPEST:
-            raise self._endless()
+        self._step(depth)
         if die.tag == d.BASE:
             return _ENCODINGS.get(die.number(d.ENCODING) or 0, die.name)
         if die.tag == d.POINTER:
@@ -181,8 +174,7 @@ class TypeTable:
 
     def _target(self, die: Die | None, depth: int) -> str:
         """What a pointer leads to, by name; only what has no name is described."""
-        if depth > _DEEPEST:
-            raise self._endless()
+        self._step(depth)
         die = self.stripped(die)
         if die is None:
             return "void"
@@ -225,12 +217,12 @@ class TypeTable:
         found = {}
         for die in self.dwarf.entries.values():
             if die.tag == d.TYPEDEF or (die.tag == d.VARIABLE and die.name):
-                kind, is_pointer = self.base(self.type_of(die))
+                kind, pointers = self.base(self.type_of(die))
                 if kind is None or kind.name or kind.tag not in d.AGGREGATES:
                     continue
                 if die.tag == d.TYPEDEF:
                     found[f"typedef {die.name}"] = self.layout(kind)
-                elif is_pointer or d.EXTERNAL in die.attributes or is_static(die):
+                elif pointers or d.EXTERNAL in die.attributes or is_static(die):
                     found[f"variable {die.name}"] = self.layout(kind)
         return found
 
@@ -241,16 +233,22 @@ class TypeTable:
             found |= _constants(die)
         return found
 
-    def base(self, die: Die | None) -> tuple[Die | None, bool]:
-        """The type that a type is made of by arrays and pointers, and whether there is a pointer among them."""
-        is_pointer = False
+    def base(self, die: Die | None) -> tuple[Die | None, int]:
+        """The type that a type is made of by arrays and pointers, and how many pointers there are among them."""
+        pointers = 0
         for _ in range(_DEEPEST):
             die = self.stripped(die)
             if die is None or die.tag not in {d.ARRAY, d.POINTER}:
-                return die, is_pointer
-            is_pointer = is_pointer or die.tag == d.POINTER
+                return die, pointers
+            pointers += die.tag == d.POINTER
             die = self.type_of(die)
         raise self._endless()
+
+    def _step(self, depth: int) -> None:
+        """Ends what would never end; only damaged information goes that deep or far."""
+        self._count += 1
+        if depth > _DEEPEST or self._count > _MOST_STEPS:
+            raise self._endless()
 
     def _endless(self) -> InputError:
         return InputError("The debugging information of an object is damaged: a type within itself.")
