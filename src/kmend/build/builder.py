@@ -12,6 +12,7 @@ from kmend import __version__
 from kmend.build import fixes as fix_folders
 from kmend.build import loader, module
 from kmend.build.callbacks import NewCallbacks, callback_sets, in_order
+from kmend.build.cautions import cautions
 from kmend.build.check import objections as objections_to
 from kmend.build.check import without_old_starts
 from kmend.build.compare import Difference, compare
@@ -30,7 +31,7 @@ from kmend.kit.errors import InputError
 from kmend.kit.files import scratch, sha256_of, sync_folder, write_atomic
 from kmend.kit.progress import Progress
 from kmend.model import wire
-from kmend.model.fix import Fix, Objection, ObjectionCode, Patchset
+from kmend.model.fix import Caution, Fix, Objection, ObjectionCode, Patchset
 from kmend.model.kernel import Kit
 from kmend.model.livepatch import FixRecord, Livepatch, ReplacedFunction
 
@@ -96,7 +97,18 @@ def build(patchset: Patchset, kit: Kit, *, out: Path, progress: Progress) -> Liv
             [(part.running.name, one.linked_names) for part, one in zip(parts, extractions, strict=True)],
             patchset.fixes,
         )
-        return _finish(patchset, tree, view, functions, extractions, callbacks=callbacks, work=work, out=out)
+        known = tuple(one for part in parts for one in cautions(part.difference, place=part.compiled.target))
+        return _finish(
+            patchset,
+            tree,
+            view,
+            functions,
+            extractions,
+            callbacks=callbacks,
+            known=known,
+            work=work,
+            out=out,
+        )
 
 
 def _check_out(out: Path) -> None:
@@ -225,6 +237,7 @@ def _finish(
     extractions: Sequence[Extraction],
     *,
     callbacks: Sequence[NewCallbacks],
+    known: tuple[Caution, ...],
     work: Path,
     out: Path,
 ) -> Livepatch:
@@ -258,6 +271,7 @@ def _finish(
         functions=replaced,
         compiler=tree.kit.compiler,
         builder=f"kmend {__version__}",
+        cautions=known,
     )
     write_atomic(made / MANIFEST_FILE, wire.dump(livepatch))
     for fix in patchset.fixes:

@@ -201,7 +201,7 @@ def _differing(
 
 def _with_debugging(file: str, work: _Work) -> tuple[Path, Path] | Objection:
     """The original and the fixed object, with debugging information."""
-    made = []
+    made: list[Path] = []
     for root in (work.tree.source, work.folder):
         out = work.folder.with_name("debugging") / str(len(made)) / _object(file)
         command = work.commands[_object(file)]

@@ -72,7 +72,9 @@ def read_otherwise(original: str, fixed: str) -> tuple[ReadOtherwise, ...]:
 
 
 def _mention(name: str) -> re.Pattern[str]:
-    return re.compile(r"\b" + r"\s+".join(re.escape(word) for word in name.removeprefix("typedef ").split()) + r"\b")
+    return re.compile(
+        r"\b" + r"\s+".join(re.escape(word) for word in name.removeprefix("typedef ").split()) + r"\b"
+    )
 
 
 def _anywhere(name: str) -> re.Pattern[str]:

@@ -177,7 +177,9 @@ class _Both:
         if name.startswith("enum"):
             after = self._new.table.loose_constants()
             before = self._old.table.loose_constants()
-            layouts = [Layout(size=0, members=(), slots=(), constants=tuple(one.items())) for one in (before, after)]
+            layouts = [
+                Layout(size=0, members=(), slots=(), constants=tuple(one.items())) for one in (before, after)
+            ]
             found = {name: differences(layouts[0], layouts[1], may_rise=read.may_rise)}
         else:
             old, new = self._old.table.unnamed(), self._new.table.unnamed()
@@ -209,9 +211,7 @@ class _Both:
         return functions((*self._old.uses.of(name), *self._new.uses.of(name)))
 
 
-def _layout_changes(
-    old: Sequence[Layout], new: Sequence[Layout], read: ReadOtherwise
-) -> tuple[str, ...]:
+def _layout_changes(old: Sequence[Layout], new: Sequence[Layout], read: ReadOtherwise) -> tuple[str, ...]:
     """The changes between the layouts that a name has; with several, each must be there on both sides."""
     if not old or not new:
         return ()

@@ -143,8 +143,8 @@ def outlives(
 ) -> bool:
     """Whether data of a struct may live on when the function that has it on its stack has returned.
 
-    It does not when there is nothing of it but local variables, and pointers passed down as parameters by functions
-    that have it or were given it themselves.
+    It does not when there is nothing of it but local variables, and pointers passed down as parameters by
+    functions that have it or were given it themselves.
 
     Args:
         name: Of the type, e.g. ``struct foo``.
@@ -189,7 +189,7 @@ def changed_layout(place: str, name: str, changes: Sequence[str], users: Sequenc
         place=place,
         reason=f"The fix changes {name}, of which the kernel holds data in the old form: {said}.",
         advice="Keep the definition as it is: put new state into a shadow variable "
-        "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own; change data that is there already "
-        "in a callback when the livepatch is applied (Documentation/livepatch/callbacks.rst).",
+        "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own; change data that is there "
+        "already in a callback when the livepatch is applied (Documentation/livepatch/callbacks.rst).",
         evidence=tuple(_few([f"used by {user}" for user in users], "users", first=_NAMED_USERS)),
     )

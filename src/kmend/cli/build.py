@@ -61,6 +61,10 @@ def _show_built(livepatch: Livepatch, out: Path, *, seconds: float, as_json: boo
     for function in livepatch.functions:
         click.echo(f"  replaces  {function.name} in {function.object} ({function.size} bytes)")
     click.echo(f"  proven    {proven} bytes of code equal to the running kernel's")
+    for caution in livepatch.cautions:
+        click.echo(click.style("  caution   ", fg="yellow") + f"{caution.place} [{caution.code}]")
+        click.echo(f"            {caution.reason}")
+        click.echo(f"            {caution.advice}")
     click.echo(f"  left in   {out / MODULE_FILE} and {MANIFEST_FILE}")
 
 

@@ -157,7 +157,7 @@ class Dwarf:
                 if depth > _DEEPEST:
                     raise ValueError("entries within entries without end")
 
-    def _value(self, form: int, at: int, constant: int) -> tuple[Value, int]:  # noqa: C901, PLR0911
+    def _value(self, form: int, at: int, constant: int) -> tuple[Value, int]:  # noqa: C901, PLR0911, PLR0912 - as many as there are forms
         """The value at a place, and where it ends."""
         if form in _NUMBERS:
             (value,) = struct.unpack_from(_NUMBERS[form], self._info, at)

@@ -73,7 +73,7 @@ class TypeTable:
         return self._named.get(name, [])
 
     def layouts(self, name: str) -> tuple[Layout, ...]:
-        """The different layouts that a name has in the object: mostly one, none when the object does not use it."""
+        """The different layouts that a name has here: mostly one, none when the object does not use it."""
         return tuple(dict.fromkeys(self.layout(die) for die in self.named(name)))
 
     def layout(self, die: Die) -> Layout:
@@ -166,13 +166,11 @@ class TypeTable:
         if die.tag == d.POINTER:
             return f"pointer to {self._target(self.type_of(die), depth)}"
         if die.tag == d.ARRAY:
-            item = "; ".join(
-                f"{one.at}:{one.size} {one.kind}" for one in self.slots(self.type_of(die), depth + 1)
-            )
+            item = "; ".join(f"{one.at}:{one.size} {one.kind}" for one in self.slots(self.type_of(die), depth + 1))
             return f"{''.join(f'[{_bound(one)}]' for one in die.children)} of {item}"
         return self._target(die, depth)
 
-    def _target(self, die: Die | None, depth: int) -> str:
+    def _target(self, die: Die | None, depth: int) -> str:  # noqa: PLR0911 - as many as there are kinds
         """What a pointer leads to, by name; only what has no name is described."""
         self._step(depth)
         die = self.stripped(die)

@@ -1,4 +1,4 @@
-"""Fix, Patchset and Objection."""
+"""Fix, Patchset, Objection and Caution."""
 
 from __future__ import annotations
 
@@ -65,3 +65,20 @@ class Objection:
     advice: str
     evidence: tuple[str, ...] = field(default=())
     """Lines to look at, e.g. the first differing instruction on both sides."""
+
+
+class CautionCode(StrEnum):
+    """What may go wrong with a livepatch that was built; docs/reference/cautions.md has a page for each."""
+
+    MAY_STALL = "may-stall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caution:
+    """What to know about a livepatch before it is applied: no refusal."""
+
+    code: CautionCode
+    place: str
+    """Object and function, e.g. ``kernel/workqueue.o: worker_thread``."""
+    reason: str
+    advice: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kmend.model.fix import Caution
 from kmend.model.kernel import Kernel
 
 
@@ -52,6 +53,7 @@ class Livepatch:
     compiler: str
     builder: str
     """kmend and its version."""
+    cautions: tuple[Caution, ...] = ()
 
     @property
     def cves(self) -> tuple[str, ...]:
