@@ -6,10 +6,10 @@ The kernel moves a task over only when none of the replaced functions is on its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from kmend.build.compare import Difference
-from kmend.elf.code import decode
+from kmend.elf.code import Instruction, decode
 from kmend.elf.objects import ObjectCode, Piece, Undefined
 from kmend.model.fix import Caution, CautionCode
 
@@ -93,15 +93,32 @@ def _threads(code: ObjectCode) -> Iterator[Piece]:
 
 
 def _called_in_loops(function: Piece) -> frozenset[str]:
-    """The names of functions that are called between the target of a jump backwards and the jump."""
-    calls: Mapping[int, str] = {one.offset: _name(one.target) for one in function.references if one.is_branch}
+    """The names of functions whose calls are run again and again without leaving the function."""
+    calls = {one.offset: _name(one.target) for one in function.references if one.is_branch}
+    code = {one.offset: one for one in decode(function.code)}
+    linked = {start for start, one in code.items() if any(at in calls for at in range(one.offset, one.end))}
     found = set()
-    for one in decode(function.code):
-        goal = one.target()
-        linked = any(one.offset <= at < one.end for at in calls)
-        if goal is not None and 0 <= goal <= one.offset and not linked:
-            found |= {name for at, name in calls.items() if goal <= at <= one.offset}
+    for start in linked:
+        name = next(calls[at] for at in range(start, code[start].end) if at in calls)
+        if name in _ASKS | _SLEEPS and _comes_again(start, code, linked):
+            found.add(name)
     return frozenset(found)
+
+
+def _comes_again(start: int, code: Mapping[int, Instruction], linked: Collection[int]) -> bool:
+    """Whether an instruction can be reached from itself; ``linked`` are branches that lead elsewhere."""
+    queue = [code[start].end]
+    seen: set[int] = set()
+    while queue:
+        at = queue.pop()
+        if at in seen or at not in code:
+            continue
+        seen.add(at)
+        goal = code[at].target() if at not in linked else None
+        queue += [goal] if goal is not None else []
+        if not code[at].mnemonic.startswith(("jmp", "ret", "ud2")):
+            queue.append(code[at].end)
+    return start in seen
 
 
 def _name(target: object) -> str:

@@ -27,6 +27,8 @@ class ReadOtherwise:
 
     name: str
     """E.g. ``struct foo``."""
+    now: str
+    """Its name in the fixed text: another one when it seems to be renamed."""
     key: str
     """Both definitions; the same in every file that reads the same ones."""
     mentions: int
@@ -45,30 +47,47 @@ def changed_types(original: str, fixed: str) -> tuple[str, ...]:
     Data of the old layout lives on when a livepatch is applied, so none of these can be passed over. Of an enum
     only the values count, not new constants; the last one may rise (``FOO_MAX``) where nothing is sized by it.
     """
-    return tuple(one.name for one in read_otherwise(original, fixed))
+    return tuple(one.name for one in read_otherwise(original, fixed) if one.name == one.now)
 
 
 def read_otherwise(original: str, fixed: str) -> tuple[ReadOtherwise, ...]:
-    """The types that ``changed_types`` names, and what the texts say about them."""
+    """The types that ``changed_types`` names, those that seem to be renamed, and what the texts say about them."""
     before, after = _parts(original), _parts(fixed)
     shared = before.keys() & after.keys()
     old = _definitions("".join(part for part in before if part not in shared))
     new = _definitions("".join(part for part in after if part not in shared))
     names = sorted(name for name in old.keys() & new.keys() if _differ(name, old[name], new[name]))
-    names = [name for name in names if not _only_longer(name, old[name], new[name], fixed)]
-    texts = (_plain(original), _plain(fixed)) if names else ("", "")
+    pairs = [(name, name) for name in names if not _only_longer(name, old[name], new[name], fixed)]
+    pairs += _renamed(old, new)
+    texts = (_plain(original), _plain(fixed)) if pairs else ("", "")
     allocated = frozenset(name for text in texts for name in _ALLOCATED.findall(text))
     return tuple(
         ReadOtherwise(
             name=name,
-            key=repr((old[name], new[name])),
-            mentions=len(_mention(name).findall(texts[1])),
-            may_be_anywhere=any(_anywhere(name).search(text) for text in texts),
+            now=now,
+            key=repr((old[name], new[now])),
+            mentions=len(_mention(now).findall(texts[1])),
+            may_be_anywhere=any(_anywhere(one).search(text) for one in {name, now} for text in texts),
             allocated=allocated,
             may_rise=frozenset(one for body in old[name] for one in _may_rise(body, texts[1])),
         )
-        for name in names
+        for name, now in pairs
     )
+
+
+def _renamed(old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """Structs and unions that one text has and the other has not, with more than half of their members alike."""
+    came = [name for name in new.keys() - old.keys() if name.startswith(("struct ", "union "))]
+    for name in sorted(old.keys() - new.keys()):
+        before = _member_texts(old[name])
+        for now in sorted(came):
+            after = _member_texts(new[now])
+            if before != after and 2 * len(before & after) > max(len(before), len(after)):
+                yield name, now
+
+
+def _member_texts(bodies: Sequence[str]) -> frozenset[str]:
+    return frozenset(text for body in bodies for text in body.strip("{} ").split(";") if text)
 
 
 def _mention(name: str) -> re.Pattern[str]:

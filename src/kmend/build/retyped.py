@@ -86,7 +86,7 @@ class _Look:
             if changes and not both.is_harmless(read):
                 self._refuse(name, changes, file, both)
                 return
-            if both.uses_type(name) and not changes:
+            if both.uses_type(read) and not changes:
                 alike.add(read.key)
 
     def _compiled(self, file: str) -> _Both | Objection:
@@ -163,13 +163,13 @@ class _Both:
         with ThreadPoolExecutor(2) as pool:
             self._old, self._new = pool.map(_Side, (original, fixed))
 
-    def uses_type(self, name: str) -> bool:
+    def uses_type(self, read: ReadOtherwise) -> bool:
         """Whether the object uses a type in both versions."""
-        return bool(self._old.table.named(name) and self._new.table.named(name))
+        return bool(self._old.table.named(read.name) and self._new.table.named(read.now))
 
     def changes(self, read: ReadOtherwise) -> tuple[str, ...]:
         """What changes of a type, in words; empty when nothing does or only one version uses it."""
-        old, new = self._old.table.layouts(read.name), self._new.table.layouts(read.name)
+        old, new = self._old.table.layouts(read.name), self._new.table.layouts(read.now)
         return _layout_changes(old, new, read)
 
     def unnamed(self, name: str, read: ReadOtherwise) -> Mapping[str, tuple[str, ...]]:
@@ -190,11 +190,11 @@ class _Both:
         """Whether data of a type is on stacks only, of functions that change with it."""
         if not read.name.startswith(_LASTING) or read.may_be_anywhere:
             return False
-        for side in (self._old, self._new):
-            found = side.uses.of(read.name)
+        for side, name in ((self._old, read.name), (self._new, read.now)):
+            found = side.uses.of(name)
             if any(use.name in read.allocated for use in found if use.name):
                 return False
-            if outlives(read.name, side.uses.of, callers=side.callers):
+            if outlives(name, side.uses.of, callers=side.callers):
                 return False
         return all(self._changes(use) for use in self._old.uses.of(read.name) if use.role == Role.LOCAL)
 

@@ -72,12 +72,12 @@ def _members(old: Layout, new: Layout) -> list[str]:
         for a, b in both
         if a.at != b.at and (a.size, a.type) == (b.size, b.type)
     ]
-    return _few(found, "changes") + _few(moved, "members moved", first=1)
+    return _few(found, _NAMED_CHANGES) + _few(moved, 1)
 
 
-def _few(found: Sequence[str], what: str, first: int = _NAMED_CHANGES) -> list[str]:
+def _few(found: Sequence[str], first: int) -> list[str]:
     rest = len(found) - first
-    return [*found[:first], *([f"and {rest} more {what}"] if rest > 0 else [])]
+    return [*found[:first], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 def _added(one: Member, old: Layout, new: Layout) -> str:
@@ -191,5 +191,5 @@ def changed_layout(place: str, name: str, changes: Sequence[str], users: Sequenc
         advice="Keep the definition as it is: put new state into a shadow variable "
         "(Documentation/livepatch/shadow-vars.rst) or into a variable of its own; change data that is there "
         "already in a callback when the livepatch is applied (Documentation/livepatch/callbacks.rst).",
-        evidence=tuple(_few([f"used by {user}" for user in users], "users", first=_NAMED_USERS)),
+        evidence=tuple(_few([f"used by {user}" for user in users], _NAMED_USERS)),
     )

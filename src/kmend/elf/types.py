@@ -122,7 +122,8 @@ class TypeTable:
             return "void"
         inner = self.type_of(die) if d.TYPE in die.attributes else None
         if die.tag in _ALIKE:
-            return _ALIKE[die.tag] + self.spelled(inner, depth + 1)
+            text = self.spelled(inner, depth + 1)
+            return text if text.startswith(_ALIKE[die.tag]) else _ALIKE[die.tag] + text
         if die.tag == d.POINTER:
             text = self.spelled(inner, depth + 1)
             return f"{text}*" if text.endswith("*") else f"{text} *"
@@ -216,13 +217,22 @@ class TypeTable:
         for die in self.dwarf.entries.values():
             if die.tag == d.TYPEDEF or (die.tag == d.VARIABLE and die.name):
                 kind, pointers = self.base(self.type_of(die))
-                if kind is None or kind.name or kind.tag not in d.AGGREGATES:
+                if kind is None or kind.name or kind.tag not in d.AGGREGATES or self._goes_by_typedef(die):
                     continue
                 if die.tag == d.TYPEDEF:
                     found[f"typedef {die.name}"] = self.layout(kind)
                 elif pointers or d.EXTERNAL in die.attributes or is_static(die):
                     found[f"variable {die.name}"] = self.layout(kind)
         return found
+
+    def _goes_by_typedef(self, die: Die) -> bool:
+        """Whether there is a typedef on the way to the type that something is made of."""
+        inner = self.type_of(die)
+        for _ in range(_DEEPEST):
+            if inner is None or (inner.tag not in _ALIKE and inner.tag not in {d.ARRAY, d.POINTER}):
+                return inner is not None and inner.tag == d.TYPEDEF
+            inner = self.type_of(inner)
+        raise self._endless()
 
     def loose_constants(self) -> Mapping[str, int]:
         """The constants of all enums without a name."""
