@@ -79,15 +79,17 @@ def _renamed(old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> Iter
     """Structs and unions that one text has and the other has not, with more than half of their members alike."""
     came = [name for name in new.keys() - old.keys() if name.startswith(("struct ", "union "))]
     for name in sorted(old.keys() - new.keys()):
-        before = _member_texts(old[name])
+        before = _member_texts(name, old[name])
         for now in sorted(came):
-            after = _member_texts(new[now])
+            after = _member_texts(now, new[now])
             if before != after and 2 * len(before & after) > max(len(before), len(after)):
                 yield name, now
 
 
-def _member_texts(bodies: Sequence[str]) -> frozenset[str]:
-    return frozenset(text for body in bodies for text in body.strip("{} ").split(";") if text)
+def _member_texts(name: str, bodies: Sequence[str]) -> frozenset[str]:
+    """The declarations of members, without the type's own name."""
+    own = re.compile(rf"\b{re.escape(name.rsplit(maxsplit=1)[-1])}\b")
+    return frozenset(text.strip() for body in bodies for text in own.sub("", body).split(";"))
 
 
 def _mention(name: str) -> re.Pattern[str]:

@@ -72,6 +72,8 @@ class _Look:
         """Look at one type in the files that read it otherwise, those first that name it most."""
         found = [(file, one) for (file, known), one in self._reads.items() if known == name]
         alike: set[str] = set()
+        passed: list[tuple[tuple[str, ...], str, _Both]] = []
+        is_held = False
         for file, read in sorted(found, key=lambda item: -item[1].mentions):
             if read.key in alike:
                 continue
@@ -86,8 +88,14 @@ class _Look:
             if changes and not both.is_harmless(read):
                 self._refuse(name, changes, file, both)
                 return
-            if both.uses_type(read) and not changes:
+            if changes:
+                passed.append((changes, file, both))
+                is_held = is_held or both.holds(name)
+            elif both.uses_type(read):
                 alike.add(read.key)
+        if passed and not is_held:  # it comes from where nobody has looked
+            changes, file, both = passed[0]
+            self._refuse(name, changes, file, both)
 
     def _compiled(self, file: str) -> _Both | Objection:
         if file not in self._both:
@@ -166,6 +174,10 @@ class _Both:
     def uses_type(self, read: ReadOtherwise) -> bool:
         """Whether the object uses a type in both versions."""
         return bool(self._old.table.named(read.name) and self._new.table.named(read.now))
+
+    def holds(self, name: str) -> bool:
+        """Whether a function has a variable of a type on its stack."""
+        return any(use.role == Role.LOCAL for use in self._old.uses.of(name))
 
     def changes(self, read: ReadOtherwise) -> tuple[str, ...]:
         """What changes of a type, in words; empty when nothing does or only one version uses it."""

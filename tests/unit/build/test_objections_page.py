@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kmend.model.fix import ObjectionCode
+from kmend.model.fix import CautionCode, ObjectionCode
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/objections.md").read_text()
@@ -31,3 +31,11 @@ def test_every_code_is_used() -> None:
     """A code that the builder never gives would be a promise that nobody keeps."""
     text = "".join(path.read_text() for path in (ROOT / "src/kmend/build").glob("*.py"))
     assert {code.name for code in ObjectionCode} == set(re.findall(r"ObjectionCode\.([A-Z_]+)", text))
+
+
+def test_the_page_about_cautions_has_every_code() -> None:
+    """A row of the table and a section each."""
+    page = (ROOT / "docs/reference/cautions.md").read_text()
+    codes = [str(code) for code in CautionCode]
+    assert re.findall(r"^\| \[([\w-]+)\]\(#\1\)", page, re.MULTILINE) == codes
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == codes
