@@ -186,8 +186,8 @@ class TypeTable:
             return f"{_ENCODINGS.get(die.number(d.ENCODING) or 0, die.name)} of {die.number(d.BYTE_SIZE)}"
         if die.tag == d.ARRAY:
             return self._kind(die, depth + 1)
-        if die.name:
-            return f"{_NAMED.get(die.tag, '')} {die.name}"
+        if die.name or die.tag not in d.AGGREGATES:
+            return f"{_NAMED.get(die.tag, '')} {die.name or UNNAMED}"
         return "; ".join(f"{one.at}:{one.size} {one.kind}" for one in self.slots(die, depth + 1))
 
     def _members(self, die: Die) -> Iterator[Member]:

@@ -33,9 +33,11 @@ struct thing {
 struct unused { int a; };
 static struct { const char *name; int size; } table[2];
 static pair_t pair;
+struct moded { enum { OFF, ON } mode; };
 static noinline int inner(struct thing *p) { return p->b + table[p->c].size + pair.q; }
 static inline int folded(struct thing *given) { return given->a + LOOSE; }
 int outer(struct thing *p) { struct link here = { 0 }; consume(&here); return inner(p) + folded(p) + BUSY; }
+int moded(struct moded *p) { return p->mode == ON; }
 """
 
 
@@ -90,10 +92,11 @@ def test_other_types(path: Path) -> None:
     """Values of enums, targets of typedefs, types without a name; what nothing uses is not there."""
     table = table_of(path)
     assert table.layouts("enum state")[0].constants == (("IDLE", 3), ("BUSY", 4), ("GONE", -1))
-    assert table.loose_constants() == {"LOOSE": 9}
+    assert table.loose_constants() == {"LOOSE": 9, "OFF": 0, "ON": 1}
     assert table.layouts("typedef u32")[0].size == 4
     assert [one.name for one in table.unnamed()["variable table"].members] == ["name", "size"]
     assert table.unnamed()["typedef pair_t"].size == 4
+    assert [one.kind for one in table.layouts("struct moded")[0].slots] == ["enum (unnamed)"]
     assert table.layouts("struct unused") == ()
 
 
