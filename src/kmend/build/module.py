@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from kmend.build.callbacks import NewCallbacks
-from kmend.build.compile import replayed
+from kmend.build.replay import replayed
 from kmend.build.tree import Tree, saved_command
 from kmend.build.view import Export, KernelView
 from kmend.elf import constants as c

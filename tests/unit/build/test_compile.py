@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kmend.build.compile import _linked_into, included_by, replayed
+from kmend.build.compile import _linked_into, included_by
+from kmend.build.replay import replayed
 from kmend.kit.errors import BugError
 
 FLAGS = (
