@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +29,9 @@ class _Line(NamedTuple):
 class Includes:
     """The ``#include`` lines of a tree; conditions around them are not looked at, so there may be too many."""
 
-    def __init__(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Take pairs of a file and the name that it includes."""
+    def __init__(self, lines: Iterable[tuple[str, str]], is_there: Callable[[str], bool]) -> None:
+        """Take pairs of a file and the name that it includes, and what says whether the tree has a file."""
+        self._is_there = is_there
         self._by_name: dict[str, list[_Line]] = defaultdict(list)
         self._reach: dict[str, frozenset[str]] = {}
         for file, name in lines:
@@ -44,8 +45,13 @@ class Includes:
         return [
             line
             for line in self._by_name.get(posixpath.basename(header), ())
-            if header in {line.beside, line.tail} or header.endswith(f"/{line.tail}")
+            if line.beside == header or (self._may_mean(line, header) and not self._is_there(line.beside))
         ]
+
+    @staticmethod
+    def _may_mean(line: _Line, header: str) -> bool:
+        """Whether a name fits when the compiler looks for it in some folder."""
+        return header == line.tail or header.endswith(f"/{line.tail}")
 
     def direct(self, header: str) -> frozenset[str]:
         """The files that may include a header themselves."""
@@ -80,4 +86,5 @@ def includes(source: Path) -> Includes:
     if done.code > _NOTHING_FOUND:
         raise failed(done)
     matches = (_LINE.match(line) for line in done.text.splitlines())
-    return Includes((posixpath.normpath(match[1]), match[2]) for match in matches if match)
+    pairs = ((posixpath.normpath(match[1]), match[2]) for match in matches if match)
+    return Includes(pairs, cache(lambda path: (source / path).is_file()))

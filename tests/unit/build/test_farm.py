@@ -66,7 +66,8 @@ def test_who_may_read_a_header(source: Path) -> None:
 
 
 def test_headers_of_one_name_are_told_apart() -> None:
-    """The folders in the line must fit."""
-    found = Includes([("x.c", "net/sock.h"), ("y.c", "linux/sock.h"), ("fs/z.c", "sock.h")])
-    assert found.direct("include/net/sock.h") == {"x.c", "fs/z.c"}
-    assert found.direct("fs/sock.h") == {"fs/z.c"}
+    """The folders in the line must fit, and what stands beside goes first."""
+    lines = [("x.c", "net/sock.h"), ("y.c", "linux/sock.h"), ("fs/z.c", "sock.h"), ("drivers/d.c", "sock.h")]
+    found = Includes(lines, {"fs/sock.h"}.__contains__)
+    assert found.direct("include/net/sock.h") == {"x.c", "drivers/d.c"}
+    assert found.direct("fs/sock.h") == {"fs/z.c", "drivers/d.c"}
