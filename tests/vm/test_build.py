@@ -114,7 +114,7 @@ COMMENT = "/* A comment. */\n#include"
 NEWER = "\textern void kmend_no_such(void);\n\tkmend_no_such();\n\tseq_putc(m"
 REFUSED: dict[ObjectionCode, tuple[str, str, str]] = {
     ObjectionCode.NO_CHANGE: (FILE, "#include", COMMENT),
-    ObjectionCode.NOT_BUILT: ("block/partitions/aix.c", "int aix_partition(", "int  aix_partition("),
+    ObjectionCode.NOT_BUILT: ("block/partitions/aix.c", "int ret = 0;", "int ret = 1;"),
     ObjectionCode.UNSUPPORTED_FILE: ("tools/objtool/check.c", "#include", COMMENT),
     ObjectionCode.INIT_CODE: (FILE, 'proc_create_single("cmdline", 0', 'proc_create_single("cmdline", 0400'),
     ObjectionCode.COMPILE_FAILED: (FILE, "seq_putc(m", "seq_putk(m"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from kmend.model.update import (
     CveOutcome,
@@ -98,15 +98,28 @@ def counts(made: UpdateReport) -> tuple[tuple[Outcome, int, tuple[tuple[str, int
 
 def page(made: UpdateReport) -> str:
     """The report as one HTML page that needs nothing else."""
+    return _rendered("page.html.j2", made, rows=_ordered(made))
+
+
+def table(made: UpdateReport) -> str:
+    """The report as Markdown: the sums, and a row for each CVE whose code the kernel contains, or may contain."""
+    concerned = [row for row in _ordered(made) if row.outcome not in {Outcome.NOT_BUILT, Outcome.UNKNOWN}]
+    closed = sum(row.outcome in _CLOSED for row in concerned)
+    share = f"{closed / len(concerned):.0%}" if concerned else "none"
+    return _rendered("table.md.j2", made, concerned=concerned, closed=closed, share=share)
+
+
+def _ordered(made: UpdateReport) -> list[CveOutcome]:
+    order = list(WORDS)
+    return sorted(made.cves, key=lambda row: (order.index(row.outcome), -row.score, row.cve))
+
+
+def _rendered(name: str, made: UpdateReport, **values: object) -> str:
     environment = Environment(
         loader=PackageLoader("kmend.cli.update", "."),
-        autoescape=True,
+        autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    order = list(WORDS)
-    rows = sorted(made.cves, key=lambda row: (order.index(row.outcome), -row.score, row.cve))
-    return environment.get_template("page.html.j2").render(
-        report=made, rows=rows, counts=counts(made), words=WORDS
-    )
+    return environment.get_template(name).render(report=made, counts=counts(made), words=WORDS, **values)

@@ -11,7 +11,7 @@ from kmend.build import upstream
 from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.update import plan_update
-from kmend.cli.update.report import page
+from kmend.cli.update.report import page, table
 from kmend.cli.update.report import report as make_report
 from kmend.cli.update.retaking import as_built
 from kmend.cli.update.together import put_together
@@ -165,4 +165,5 @@ def _work(
         report = make_report(made, known, together=together, lab=lab)
         write_atomic(shop.out / "report.json", wire.dump(report))
         write_atomic(shop.out / "report.html", page(report))
+        write_atomic(shop.out / "report.md", table(report))
     return report

@@ -91,7 +91,7 @@ def build_(
 ) -> int:
     """Build and prove every fix of a plan, then one livepatch of all that held.
 
-    Goes on where an earlier run ended. Writes results/, built/, together/, report.json and report.html beside the
+    Goes on where an earlier run ended. Writes results/, built/, together/, report.json, .html and .md beside the
     plan. Exit code 0 when every fix was built or refused with a reason, 1 when something failed.
     """
     kit = store.load(release)

@@ -1,6 +1,6 @@
 """What became of every CVE."""
 
-from kmend.cli.update.report import counts, page, report
+from kmend.cli.update.report import counts, page, report, table
 from kmend.cli.update.together import put_together
 from kmend.cli.update.work import work_off
 from kmend.kit.progress import Silent
@@ -28,6 +28,11 @@ def test_every_cve_of_the_plan_has_a_row(tmp_path):
     assert [row.cve for row in made.cves if row.together] == ["CVE-2026-1000"]
     assert (Outcome.REFUSED, 2, (("compile-failed", 1), ("code-refused", 1))) in counts(made)
     assert wire.load(UpdateReport, wire.dump(made), what="report") == made
+    text = table(made)
+    assert "4 CVEs whose code the kernel contains, 1 of them (25%) built and proven" in text
+    rows = [line for line in text.splitlines() if line.startswith("| CVE-")]
+    assert len(rows) == 4
+    assert all(line.count(" | ") == 3 for line in rows)
     html = page(made)
     assert all(row.cve in html for row in made.cves)
     assert "&lt;b&gt;" in html
