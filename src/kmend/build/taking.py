@@ -64,6 +64,12 @@ def begun(update: Update, files: Sequence[str]) -> Taking:
     )
 
 
+def begun_with(update: Update, files: Sequence[str], names: Collection[str]) -> Taking:
+    """Only the changes of some names in a fix's files, with all that they need."""
+    seeds = frozenset(one for one in update.of(files) if one.names & set(names) and not one.is_surrounding)
+    return _taken(update, Taking(seeds=seeds, grown=frozenset(), left_out=(), changes=frozenset()), files)
+
+
 def _concerned(header: frozenset[Change], code: frozenset[Change]) -> frozenset[Change]:
     spoken_of = frozenset[str]().union(*(one.added | one.removed for one in code))
     touched = frozenset(one for one in header if one.speaks_of & spoken_of and not one.is_surrounding)

@@ -12,7 +12,7 @@ from pathlib import Path
 from kmend.build import fixes as fix_folders
 from kmend.build.closure import Update
 from kmend.build.sources import Sources
-from kmend.build.taking import Taking, again, begun, closes
+from kmend.build.taking import Taking, again, begun, begun_with, closes
 from kmend.exposure.units import units
 from kmend.kernels import store
 from kmend.kit.progress import Silent
@@ -78,23 +78,74 @@ class Retaker:
     ) -> Attempt | None:
         with self._lock:
             update = self._update
-        taking = begun(update, planned.files)
+        taking = again(update, begun(update, planned.files), objections, planned.files)
+        whole = self._rounds(fix, planned, taking, update, builds=builds, folder=folder)
+        if whole is not None and set(whole.closes) == set(fix.cves):
+            return whole
+        return self._of_names(fix, planned, update, whole, builds=builds, folder=folder)
+
+    def _rounds(
+        self,
+        fix: Fix,
+        planned: PlannedFix,
+        taking: Taking | None,
+        update: Update,
+        *,
+        builds: Builds,
+        folder: Path,
+    ) -> Attempt | None:
+        """Build what was taken, and again without what is objected to, as long as that makes sense."""
         for _ in range(_ROUNDS):
-            following = again(update, taking, objections, planned.files)
-            if following is None:
+            if taking is None:
                 return None
-            taking = following
             tried = _as_taken(fix, taking, update)
             made = builds((tried,), folder)
             if isinstance(made, Livepatch):
                 left_out, closed = _parts(taking), self._closed(fix, taking)
                 return Attempt(made=made, fix=tried, left_out=left_out, closes=closed)
-            objections = made
+            taking = again(update, taking, made, planned.files)
         return None
+
+    def _of_names(
+        self,
+        fix: Fix,
+        planned: PlannedFix,
+        update: Update,
+        whole: Attempt | None,
+        *,
+        builds: Builds,
+        folder: Path,
+    ) -> Attempt | None:
+        """Only what the CVEs' records name, when that closes more of them than the whole difference did."""
+        cves = [one for cve in fix.cves if (one := self._cves[cve]).named]
+        taking = begun_with(update, planned.files, {name for one in cves for name in one.named})
+        if not taking.seeds:
+            return whole
+        beside = folder.with_name(f".{folder.name}.named")
+        found = self._rounds(fix, planned, taking, update, builds=builds, folder=beside)
+        closed = tuple(cve for cve in (found.closes if found else ()) if self._cves[cve].named)
+        if found is None or len(closed) <= (len(whole.closes) if whole else 0):
+            shutil.rmtree(beside, ignore_errors=True)
+            return whole
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+        more = _not_named(update, planned, found.fix)
+        return replace(found, left_out=(*found.left_out, *more), closes=closed)
 
     def _closed(self, fix: Fix, taking: Taking) -> tuple[str, ...]:
         planned = [self._cves[cve] for cve in fix.cves]
         return tuple(one.cve for one in planned if closes(taking, one.sources, one.named))
+
+
+def _not_named(update: Update, planned: PlannedFix, built: Fix) -> tuple[PartLeftOut, ...]:
+    """For each file with changes that no record names, that they were left out."""
+    found = []
+    for file in planned.files:
+        names = sorted({name for one in update.of((file,)) for name in one.names if name not in built.diff})
+        if names:
+            reason = "No record names it, and with it less could be built."
+            found.append(PartLeftOut(file=file, names=tuple(names), code="not-named", reason=reason))
+    return tuple(found)
 
 
 def _as_taken(fix: Fix, taking: Taking, update: Update) -> Fix:
