@@ -79,7 +79,8 @@ class Retaker:
         with self._lock:
             update = self._update
         taking = again(update, begun(update, planned.files), objections, planned.files)
-        whole = self._rounds(fix, planned, taking, update, builds=builds, folder=folder)
+        tried = self._rounds(fix, planned, taking, update, builds=builds, folder=folder)
+        whole = tried[0] if tried else None
         if whole is not None and set(whole.closes) == set(fix.cves):
             return whole
         return self._of_names(fix, planned, update, whole, builds=builds, folder=folder)
@@ -93,7 +94,7 @@ class Retaker:
         *,
         builds: Builds,
         folder: Path,
-    ) -> Attempt | None:
+    ) -> tuple[Attempt, Taking] | None:
         """Build what was taken, and again without what is objected to, as long as that makes sense."""
         for _ in range(_ROUNDS):
             if taking is None:
@@ -102,7 +103,7 @@ class Retaker:
             made = builds((tried,), folder)
             if isinstance(made, Livepatch):
                 left_out, closed = _parts(taking), self._closed(fix, taking)
-                return Attempt(made=made, fix=tried, left_out=left_out, closes=closed)
+                return Attempt(made=made, fix=tried, left_out=left_out, closes=closed), taking
             taking = again(update, taking, made, planned.files)
         return None
 
@@ -122,14 +123,15 @@ class Retaker:
         if not taking.seeds:
             return whole
         beside = folder.with_name(f".{folder.name}.named")
-        found = self._rounds(fix, planned, taking, update, builds=builds, folder=beside)
-        closed = tuple(cve for cve in (found.closes if found else ()) if self._cves[cve].named)
-        if found is None or len(closed) <= (len(whole.closes) if whole else 0):
+        tried = self._rounds(fix, planned, taking, update, builds=builds, folder=beside)
+        closed = tuple(cve for cve in (tried[0].closes if tried else ()) if self._cves[cve].named)
+        if tried is None or len(closed) <= (len(whole.closes) if whole else 0):
             shutil.rmtree(beside, ignore_errors=True)
             return whole
+        found, taking = tried
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
-        more = _not_named(update, planned, found.fix)
+        more = _not_named(update, planned, taking)
         return replace(found, left_out=(*found.left_out, *more), closes=closed)
 
     def _closed(self, fix: Fix, taking: Taking) -> tuple[str, ...]:
@@ -137,11 +139,12 @@ class Retaker:
         return tuple(one.cve for one in planned if closes(taking, one.sources, one.named))
 
 
-def _not_named(update: Update, planned: PlannedFix, built: Fix) -> tuple[PartLeftOut, ...]:
+def _not_named(update: Update, planned: PlannedFix, taking: Taking) -> tuple[PartLeftOut, ...]:
     """For each file with changes that no record names, that they were left out."""
     found = []
     for file in planned.files:
-        names = sorted({name for one in update.of((file,)) for name in one.names if name not in built.diff})
+        others = update.of((file,)) - taking.changes - taking.seeds
+        names = sorted({name for one in others for name in one.names})
         if names:
             reason = "No record names it, and with it less could be built."
             found.append(PartLeftOut(file=file, names=tuple(names), code="not-named", reason=reason))
