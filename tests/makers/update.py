@@ -77,11 +77,17 @@ class Workshop:
     """Builder and lab that remember what they were asked for.
 
     ``answers`` says for the name of a fix ``refused``, ``error``, ``crash`` or ``lab``; sets in ``clashes`` do not
-    build when all their fixes are there.
+    build when all their fixes are there, those in ``unmergeable`` cannot even be applied.
     """
 
-    def __init__(self, answers: Mapping[str, object] | None = None, clashes: Sequence[set[str]] = ()) -> None:
+    def __init__(
+        self,
+        answers: Mapping[str, object] | None = None,
+        clashes: Sequence[set[str]] = (),
+        unmergeable: Sequence[set[str]] = (),
+    ) -> None:
         """Remember the answers."""
+        self.unmergeable = unmergeable
         self.answers = dict(answers or {})
         self.clashes = clashes
         self.built: list[tuple[str, ...]] = []
@@ -97,7 +103,12 @@ class Workshop:
             proves=self._proves if lab else None,
             out=out,
             retaker=Retaker(make_plan(()), _no_update),
+            applies=self._applies,
         )
+
+    def _applies(self, fixes: Sequence[Fix]) -> str:
+        names = {fix.name for fix in fixes}
+        return next((f"{' and '.join(sorted(two))} clash" for two in self.unmergeable if two <= names), "")
 
     def _builds(self, fixes: Sequence[Fix], folder: Path) -> Livepatch | tuple[Objection, ...]:
         names = tuple(fix.name for fix in fixes)

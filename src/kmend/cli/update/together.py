@@ -54,13 +54,14 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
 
     shutil.rmtree(shop.out / FOLDER, ignore_errors=True)
     # What was accepted is always what held last, so that is what lies in the folder.
-    accepted, left_out = largest(tuple(fixes), trial)
+    applied, clashing = largest(tuple(fixes), shop.applies)
+    accepted, left_out = largest(applied, trial)
     shutil.rmtree(shop.out / f"{FOLDER}.trial", ignore_errors=True)
     outcome = (Outcome.PROVEN if shop.proves else Outcome.BUILT) if accepted else Outcome.FAILED
     result = Together(
         fixes=tuple(fix.name for fix in accepted),
         asked=asked,
-        left_out=left_out,
+        left_out=(*clashing, *left_out),
         outcome=outcome,
         reason="" if accepted else "No two fixes held together.",
         functions=len(held[-1].functions) if accepted else 0,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kmend.build.builder import build
+from kmend.build.fixes import changed
 from kmend.build.plan import plan
 from kmend.cli.update.proving import Proves, built_and_proven, prove_series
 from kmend.cli.update.retaking import Attempt, Retaker, keep, real_retaker
@@ -41,6 +42,8 @@ class Shop:
     """Folder of the plan: ``results``, ``built``, ``taken`` and ``together`` come here."""
     retaker: Retaker
     """Knows what can be left out of a derived fix."""
+    applies: Callable[[Sequence[Fix]], str]
+    """Why fixes cannot be applied together, or nothing: the first and cheapest thing that a trial finds out."""
 
 
 def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) -> Shop:
@@ -48,6 +51,13 @@ def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) 
 
     def builds(fixes: Sequence[Fix], folder: Path) -> Livepatch | tuple[Objection, ...]:
         return build(plan(fixes, kit.kernel, number=number), kit, out=folder, progress=Silent())
+
+    def applies(fixes: Sequence[Fix]) -> str:
+        try:
+            changed(tuple(fixes), source=kit.source)
+        except InputError as error:
+            return error.message
+        return ""
 
     def proves(folders: Sequence[Path]) -> Proofs:
         return run_lab_series(kit, folders, progress=Silent())
@@ -58,6 +68,7 @@ def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) 
         proves=proves if lab else None,
         out=out,
         retaker=real_retaker(made, kit),
+        applies=applies,
     )
 
 

@@ -66,3 +66,11 @@ def test_nothing_holds_together(tmp_path):
     made = put_together(FIXES[:2], shop.shop(tmp_path), progress=Silent())
     assert (made.outcome, made.fixes) == (Outcome.FAILED, ())
     assert [one.name for one in made.left_out] == ["a", "b"]
+
+
+def test_what_cannot_be_applied_together_is_found_without_building(tmp_path):
+    """Of two fixes that change one line the later is left out before anything is compiled."""
+    shop = Workshop(unmergeable=[{"b", "f"}, {"a", "g"}])
+    made = put_together(FIXES, shop.shop(tmp_path), progress=Silent())
+    assert [(one.name, one.reason) for one in made.left_out] == [("f", "b and f clash"), ("g", "a and g clash")]
+    assert shop.built == [tuple("abcde")]
