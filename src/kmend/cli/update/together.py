@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 FILE = "together.json"
 FOLDER = "together"
+_SUSPECTS = 12
 
 Trial = Callable[[Sequence[Fix]], str]
 """Tries fixes together; what it returns is why it did not work, or nothing."""
@@ -38,15 +39,19 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
         return known
     begin = time.monotonic()
     held: list[Livepatch] = []
+    held_names: list[str] = []
     failed: dict[tuple[str, ...], str] = {}
 
     def trial(chosen: Sequence[Fix]) -> str:
         names = tuple(fix.name for fix in chosen)
+        if list(names) == held_names:
+            return ""
         if names not in failed:
             progress.step(f"Building one livepatch of {len(chosen)} fixes")
             made = _try(chosen, shop)
             if isinstance(made, Livepatch):
                 held.append(made)
+                held_names[:] = names
                 return ""
             progress.note(f"{len(chosen)} fixes do not go together: {made[:160]}".splitlines()[0])
             failed[names] = made
@@ -55,13 +60,14 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
     shutil.rmtree(shop.out / FOLDER, ignore_errors=True)
     # What was accepted is always what held last, so that is what lies in the folder.
     applied, clashing = largest(tuple(fixes), shop.applies)
+    applied, suspected = _without_suspects(applied, trial)
     accepted, left_out = largest(applied, trial)
     shutil.rmtree(shop.out / f"{FOLDER}.trial", ignore_errors=True)
     outcome = (Outcome.PROVEN if shop.proves else Outcome.BUILT) if accepted else Outcome.FAILED
     result = Together(
         fixes=tuple(fix.name for fix in accepted),
         asked=asked,
-        left_out=(*clashing, *left_out),
+        left_out=(*clashing, *suspected, *left_out),
         outcome=outcome,
         reason="" if accepted else "No two fixes held together.",
         functions=len(held[-1].functions) if accepted else 0,
@@ -69,6 +75,26 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
     )
     write_atomic(shop.out / FILE, wire.dump(result))
     return result
+
+
+def _without_suspects(fixes: tuple[Fix, ...], trial: Trial) -> tuple[tuple[Fix, ...], tuple[LeftOut, ...]]:
+    """The fixes without those at whose files the builder objects to all together; it costs one trial for each.
+
+    A fix without which the same objection stays is put back: it was not at fault.
+    """
+    left_out: list[LeftOut] = []
+    why = trial(fixes)
+    for _ in range(_SUSPECTS):
+        suspect, _, what = why.partition(" [")
+        others = tuple(fix for fix in fixes if fix.name != suspect)
+        if not others or len(others) == len(fixes):
+            break
+        following = trial(others)
+        if what and what == following.partition("[")[2]:
+            break
+        left_out.append(LeftOut(name=suspect, reason=why))
+        fixes, why = others, following
+    return fixes, tuple(left_out)
 
 
 def _known(shop: Shop, asked: tuple[str, ...]) -> Together | None:
@@ -129,5 +155,10 @@ def _try(fixes: Sequence[Fix], shop: Shop) -> Livepatch | str:
 
 def _objection(objections: Sequence[Objection], fixes: Sequence[Fix]) -> str:
     first = objections[0]
-    names = [fix.name for fix in fixes for file in fix_folders.files(fix) if first.place.startswith(file[:-2])]
-    return f"{names[0] if names else ''} [{first.code}] {first.place}: {first.reason}".strip()
+    places = {fix.name: fix_folders.files(fix) for fix in fixes}
+    names = [
+        name for name, files in places.items() if any(first.place.startswith(f"{one[:-2]}.") for one in files)
+    ]
+    # Only a fix that alone touches the place is a suspect; otherwise halving finds out.
+    who = names[0] if len(names) == 1 else f"one of {', '.join(names)}" if names else ""
+    return f"{who} [{first.code}] {first.place}: {first.reason}".strip()

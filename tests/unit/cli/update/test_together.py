@@ -28,7 +28,7 @@ def test_all_at_once_when_nothing_stands_against_it(tmp_path):
         ([{"b", "f"}], ["f"]),
         ([{"a", "b"}, {"c", "g"}], ["b", "g"]),
         ([{"d"}], ["d"]),
-        ([{"a", "d", "g"}], ["g"]),
+        ([{"b", "d", "g"}], ["g"]),
     ],
 )
 def test_what_does_not_go_together_is_found_and_named(tmp_path, clashes, left_out):
@@ -74,3 +74,11 @@ def test_what_cannot_be_applied_together_is_found_without_building(tmp_path):
     made = put_together(FIXES, shop.shop(tmp_path), progress=Silent())
     assert [(one.name, one.reason) for one in made.left_out] == [("f", "b and f clash"), ("g", "a and g clash")]
     assert shop.built == [tuple("abcde")]
+
+
+def test_a_fix_whose_own_file_is_objected_to_is_the_first_suspect(tmp_path):
+    """It is left out after two trials, without halving."""
+    shop = Workshop(clashes=[{"a", "f"}])
+    made = put_together(FIXES, shop.shop(tmp_path), progress=Silent())
+    assert [one.name for one in made.left_out] == ["a"]
+    assert len(shop.built) == 2
