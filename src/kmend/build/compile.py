@@ -262,10 +262,9 @@ def _defining(name: str, files: Sequence[str], folder: Path) -> str:
     return next((file for file in files if head.search((folder / file).read_text(errors="surrogateescape"))), "")
 
 
-def _not_built(file: str) -> Objection:
-    return _objection(
-        ObjectionCode.NOT_BUILT, file, "This kernel's configuration does not build it by itself.", ""
-    )
+def _not_built(file: str, output: str = "") -> Objection:
+    reason = "This kernel's configuration does not build it by itself."
+    return _objection(ObjectionCode.NOT_BUILT, file, reason, output)
 
 
 def _compile(file: str, work: _Work) -> Compiled | Objection:
@@ -275,12 +274,7 @@ def _compile(file: str, work: _Work) -> Compiled | Objection:
         command = saved_command(tree, target)
     except (InputError, ProgramError) as error:
         _raise_if_cut_short(error)
-        return _objection(
-            ObjectionCode.NOT_BUILT,
-            file,
-            "This kernel's configuration does not build it by itself.",
-            error.message,
-        )
+        return _not_built(file, error.message)
     try:
         fixed = _fixed(command, file, work)
     except ProgramError as error:

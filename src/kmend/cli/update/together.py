@@ -39,23 +39,20 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
         return known
     begin = time.monotonic()
     held: list[Livepatch] = []
-    held_names: list[str] = []
-    failed: dict[tuple[str, ...], str] = {}
+    said: dict[tuple[str, ...], str] = {}
 
     def trial(chosen: Sequence[Fix]) -> str:
         names = tuple(fix.name for fix in chosen)
-        if list(names) == held_names:
-            return ""
-        if names not in failed:
+        if names not in said:
             progress.step(f"Building one livepatch of {len(chosen)} fixes")
             made = _try(chosen, shop)
             if isinstance(made, Livepatch):
                 held.append(made)
-                held_names[:] = names
-                return ""
-            progress.note(f"{len(chosen)} fixes do not go together: {made[:160]}".splitlines()[0])
-            failed[names] = made
-        return failed[names]
+                said[names] = ""
+            else:
+                progress.note(f"{len(chosen)} fixes do not go together: {made[:160]}".splitlines()[0])
+                said[names] = made
+        return said[names]
 
     shutil.rmtree(shop.out / FOLDER, ignore_errors=True)
     # What was accepted is always what held last, so that is what lies in the folder.
