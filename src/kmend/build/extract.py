@@ -12,7 +12,7 @@ from kmend.build.resolve import Import, Resolver
 from kmend.build.shadow import is_given_to_shadow
 from kmend.elf import constants as c
 from kmend.elf.names import is_cold_part, parent_of
-from kmend.elf.objects import Content, Piece, Reference, Undefined
+from kmend.elf.objects import OUT_OF_LINE, Content, Piece, Reference, Undefined
 from kmend.elf.running import VMLINUX
 from kmend.elf.tables import NAMES, ORC, REPLACEMENT, Entry
 from kmend.elf.writer import OutObject, OutSection, OutSymbol
@@ -22,7 +22,9 @@ _NOP = b"\x90"
 _DISCARDED = re.compile(r"^\.(init|exit)\.|^\.(init|exit)$")
 # Tables of labels stand in a section of their own, where objtool looks for them (__annotate_jump_table).
 _LABEL_TABLES = ".rodata..c_jump_table"
-_CARRIED_DATA = re.compile(rf"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$|^{re.escape(_LABEL_TABLES)}$")
+_CARRIED = re.compile(
+    rf"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$|^{re.escape(_LABEL_TABLES)}$|^{re.escape(OUT_OF_LINE)}$"
+)
 _STATIC_CALLS = ".static_call_sites"
 _BOUND_TO_KEYS = frozenset((_STATIC_CALLS, "__jump_table"))
 _TRACEPOINT = re.compile(r"^__tracepoint_\w+$")
@@ -115,7 +117,7 @@ class Extraction:
                 "neighbour in a way that cannot come along.", "Move the change into its own function.",
             )  # fmt: skip
         elif not piece.is_function and (
-            not _CARRIED_DATA.match(name) or (piece.is_anonymous and piece.is_writable)
+            not _CARRIED.match(name) or (piece.is_anonymous and piece.is_writable)
         ):
             self._object(
                 ObjectionCode.UNSUPPORTED_SECTION, piece, f"The fix brings data in section {name}, which this "

@@ -39,7 +39,7 @@ class Undefined(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Piece:
-    """One function, one variable, or a section without symbols."""
+    """One function, one variable, a section without symbols, or one entry of ``OUT_OF_LINE``."""
 
     name: str
     section: Section
@@ -316,6 +316,8 @@ def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list
     places = _outermost(places)
     if not places or min(places) > padding.get(min(places), 0):
         places[0] = []
+    if section.name == OUT_OF_LINE and len(places) == 1:
+        places |= {start: [] for start in _after_jumps(elf, section)}
     starts = sorted(places)
     pieces = []
     for start, end in zip(starts, [*starts[1:], section.size], strict=True):
@@ -341,6 +343,16 @@ def _pieces_of(elf: ElfFile, section: Section, labels: Sequence[Symbol]) -> list
 
 # Marks the room before a function that the kernel may patch at run time (objtool --prefix).
 _PADDING = "__pfx_"
+
+OUT_OF_LINE = ".altinstr_aux"
+"""Where static_cpu_has() tests a feature until alternatives are applied: pieces of code without names, each of
+which ends with a jump back (arch/x86/include/asm/cpufeature.h)."""
+
+
+def _after_jumps(elf: ElfFile, section: Section) -> Iterator[int]:
+    for one in decode(elf.content(section)):
+        if one.mnemonic == "jmp" and one.end < section.size:
+            yield one.end
 
 
 def _outermost(places: dict[int, list[Symbol]]) -> dict[int, list[Symbol]]:

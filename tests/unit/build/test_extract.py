@@ -310,6 +310,32 @@ def test_an_alternative_brings_its_replacement(tmp_path: Path) -> None:
     assert (second.target, second.delta) == (store, 0)
 
 
+def test_a_tested_feature_brings_its_code_along(tmp_path: Path) -> None:
+    """static_cpu_has(): of the nameless pieces of code that do the testing, each function has its own."""
+    source = """
+unsigned char bits[8] = {1};
+#define has(n) ({ __label__ yes, no; int r = 1; \\
+    asm goto("jmp 6f\\n.pushsection .altinstr_aux,\\"ax\\"\\n6: testb $" #n ", bits+" #n "(%%rip)\\n" \\
+             "jnz %l[yes]\\njmp %l[no]\\n.popsection" : : : : yes, no); \\
+    no: r = 0; yes: r; })
+int f(int x) { return has(1) ? x + 1 : consume(&x); }
+int g(int x) { return x + 2; }
+int h(int x) { return has(3) ? x + 3 : consume(&x); }
+"""
+    taken = edit(
+        tmp_path, "return x + 2", "return has(2) ? x + 2 : 2", source, exports=("consume", "__fentry__")
+    )
+    assert taken.codes() == set()
+    assert [change.fixed.name for change in taken.extraction._difference.changed] == ["g"]
+    (entry,) = taken.code.tables(".altinstr_aux")
+    bits, yes, no = entry.references
+    assert (bits.target, bits.delta) == (Undefined(".klp.rela.vmlinux/.klp.sym.vmlinux.bits,0"), 2)
+    owner = taken.code.functions[".kmend.0.g"]
+    assert yes.target is owner
+    assert no.target is owner
+    assert entry in [one.target for one in owner.references]
+
+
 def test_functions_of_one_section_are_taken_out_of_it(tmp_path: Path) -> None:
     """Branches to neighbours that the assembler had resolved are references again."""
     source = """
