@@ -55,7 +55,10 @@ def affected(files: Sequence[str], *, source: Path, overlay: Path, units: Units)
         if file.endswith(".c"):
             found |= set(units.included.get(file, ()))
         elif not _same_conditions(source / file, overlay / file):
-            objections.append(_conditions(file))
+            readers = _built(includes(source).reach(file), units)
+            found |= readers
+            if len(readers) > MOST:
+                objections.append(_conditions(file))
         else:
             readers = _readers(file, source=source, overlay=overlay, units=units)
             found |= readers

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kmend.build import items
 from kmend.build.items import Item, Kind
@@ -17,6 +18,9 @@ _INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^">]+)[">]', re.MULTILINE)
 _ACCESSED = re.compile(r"(?:->|\.)\s*([A-Za-z_]\w*)")
 # The first argument of a macro in a list of such calls, by which trace headers define constants.
 _LISTED = re.compile(r"\b[A-Z_]+\(\s*(\w+)\s*,")
+# What include/linux/cleanup.h makes by the name that is given to it, and how it is used.
+_CLEANED_UP = re.compile(r"\b(?:(__free)|CLASS|guard|scoped_guard|scoped_cond_guard)\s*\(\s*(\w+)")
+_CLEANER = re.compile(r"\s*(?:(DEFINE_FREE)|DEFINE_(?:CLASS|GUARD|LOCK_GUARD_[01])\w*)\s*\(\s*(\w+)")
 _IS_ENUM = re.compile(r"\benum\b[^;{]*\{")
 _BRACES = re.compile(r"\{.*\}", re.DOTALL)
 
@@ -64,6 +68,8 @@ class Change:
     """Functions and macros that are called otherwise than before."""
     includes: frozenset[str]
     """Files that it newly includes, as they stand between the quotes."""
+    types: frozenset[str]
+    """Those of ``names`` that are types."""
     is_surrounding: bool = False
     """Whether it is what stands between the items; everything else of the file counts on it."""
     creates: bool = False
@@ -98,8 +104,16 @@ def changes(path: str, *, old: Path, new: Path) -> tuple[Change, ...]:
     if before is None:
         return (_created(path, after),)
     pieces = [piece for hunk in _hunks(old / path, new / path) for piece in _cut(hunk, before, after)]
-    groups = _grouped(pieces, before, after)
-    return tuple(_change(path, spans, keys, before, after) for keys, spans in groups)
+    found = []
+    for keys, spans in _apart(_grouped(pieces, before, after), before, after):
+        if keys:
+            found.append(_change(path, spans, keys, before, after))
+            continue
+        including, loose = _including_new(path, spans, after, old)
+        found += [_change(path, [span], keys, before, after) for span in including]
+        if loose:
+            found.append(replace(_change(path, loose, keys, before, after), is_surrounding=True))
+    return tuple(found)
 
 
 def _side(path: Path) -> _Side:
@@ -175,6 +189,62 @@ def _grouped(spans: list[_Span], before: _Side, after: _Side) -> list[tuple[set[
     return [*groups, *([(set[Key](), loose)] if loose else [])]
 
 
+def _apart(
+    groups: list[tuple[set[Key], list[_Span]]], before: _Side, after: _Side
+) -> Iterator[tuple[set[Key], list[_Span]]]:
+    """Where items stand in the place of quite other ones, those that go and those that come, each for itself."""
+    for keys, spans in groups:
+        gone, come = keys - after.items.keys(), keys - before.items.keys()
+        if not gone or not come or gone | come != keys:
+            yield keys, spans
+            continue
+        old = _range([span.old for span in spans], [before.items[key] for key in gone])
+        new = _range([span.new for span in spans], [after.items[key] for key in come])
+        pieces = _cut(_Span(old=old, new=(new[0], new[0])), before, after)
+        pieces += _cut(_Span(old=(old[1], old[1]), new=new), before, after)
+        yield from _grouped(pieces, before, after)
+
+
+def _range(spans: Sequence[tuple[int, int]], inside: Sequence[Item]) -> tuple[int, int]:
+    starts = [*(start for start, _ in spans), *(item.start for item in inside)]
+    ends = [*(end for _, end in spans), *(item.end for item in inside)]
+    return min(starts), max(ends)
+
+
+def _including_new(path: str, spans: Sequence[_Span], after: _Side, old: Path) -> tuple[list[_Span], list[_Span]]:
+    """The lines that include a file which the old tree does not have, and all other spans."""
+    including: list[_Span] = []
+    others: list[_Span] = []
+    for span in spans:
+        lines = range(*span.new) if span.old[0] == span.old[1] else ()
+        mine = [number for number in lines if _is_new_include(after.lines[number], path, old)]
+        including += [_Span(old=span.old, new=(number, number + 1)) for number in mine]
+        edges = [span.new[0], *(edge for number in mine for edge in (number, number + 1)), span.new[1]]
+        rest = [(edges[at], edges[at + 1]) for at in range(0, len(edges), 2)] if mine else [span.new]
+        others += [_Span(old=span.old, new=pair) for pair in rest if not mine or pair[0] < pair[1]]
+    return including, others
+
+
+def _is_new_include(line: str, path: str, old: Path) -> bool:
+    match = _INCLUDE.match(line)
+    if match is None:
+        return False
+    return not any((old / one).is_file() for one in included_as(match[1], quoted='"' in line, file=path))
+
+
+SEARCHED = ("include", "arch/x86/include", "include/uapi", "arch/x86/include/uapi")
+
+
+def included_as(name: str, *, quoted: bool, file: str) -> tuple[str, ...]:
+    """The paths that a name in an ``#include`` line of a file may mean, in the order of the compiler's search."""
+    folder = posixpath.dirname(file)
+    beside = (posixpath.normpath(posixpath.join(folder, name)),) if quoted else ()
+    above = [folder, *(str(one) for one in PurePosixPath(folder).parents if str(one) != ".")]
+    # What Makefiles add with -I is the folder of a subsystem, or its ``include``.
+    added = (f"{one}/{part}" for one in above for part in (name, f"include/{name}"))
+    return (*beside, *(f"{base}/{name}" for base in SEARCHED), *map(posixpath.normpath, added))
+
+
 def _change(path: str, spans: list[_Span], keys: set[Key], before: _Side, after: _Side) -> Change:
     new_text = "".join(line for span in spans for line in after.masked[slice(*span.new)])
     old_text = "".join(line for span in spans for line in before.masked[slice(*span.old)])
@@ -187,8 +257,8 @@ def _change(path: str, spans: list[_Span], keys: set[Key], before: _Side, after:
             for span in spans
         ),
         names=frozenset(name for _, name, _ in keys),
-        added=items.words(new_text),
-        removed=items.words(old_text),
+        added=items.words(new_text) | _cleaned_up(_CLEANED_UP, new_text),
+        removed=items.words(old_text) | _cleaned_up(_CLEANED_UP, old_text),
         accessed=frozenset(_ACCESSED.findall(new_text)),
         no_more_accessed=frozenset(_ACCESSED.findall(old_text)),
         gives=_union(_gives(old, new) for _, old, new in pairs),
@@ -200,7 +270,7 @@ def _change(path: str, spans: list[_Span], keys: set[Key], before: _Side, after:
         gone=_union(_gives(new, old) for _, old, new in pairs),
         interfaces=frozenset(key[1] for key, old, new in pairs if old and new and old.head != new.head),
         includes=frozenset(_INCLUDE.findall(raw)),
-        is_surrounding=not keys,
+        types=frozenset(name for kind, name, _ in keys if kind is Kind.TYPE),
     )
 
 
@@ -216,10 +286,24 @@ def _gives(old: Item | None, new: Item | None) -> set[str]:
     if new.kind is Kind.TYPE and _IS_ENUM.search(new.text):
         found |= _inside(new) - _inside(old)
     if new.kind is Kind.MACRO:
-        found |= set(_LISTED.findall(new.text)) - set(_LISTED.findall(old.text if old else ""))
+        found |= _listed(new) - _listed(old)
     if new.kind is Kind.INVOKED and old is None:  # TRACE_EVENT(foo and DEFINE_EVENT(class, foo define trace_foo
         found |= {f"trace_{word}" for word in items.words(",".join(new.text.split(",")[:2]))}
+        found |= _cleaned_up(_CLEANER, new.text)
     return found
+
+
+def _cleaned_up(pattern: re.Pattern[str], text: str) -> set[str]:
+    """The names ``__free_NAME`` and ``class_NAME``, by which who makes and who uses them find each other."""
+    return {f"{'__free' if free else 'class'}_{name}" for free, name in pattern.findall(text)}
+
+
+def _listed(macro: Item | None) -> set[str]:
+    """The constants that a macro's body lists."""
+    if macro is None:
+        return set()
+    body = macro.text.split("define", 1)[1].strip().removeprefix(macro.name).removeprefix(macro.head)
+    return set(_LISTED.findall(body)) - items.words(macro.head)
 
 
 def _members(old: Item | None, new: Item | None) -> set[str]:

@@ -9,23 +9,26 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
-from kmend.build.changes import Change, applied, changes
+from kmend.build.changes import SEARCHED, Change, applied, changes, included_as
 from kmend.build.derive import file_diff, source_lines
 from kmend.build.items import plain, words
+from kmend.build.renames import Renamed, renamed, types_of, with_old_names
 from kmend.build.sources import Sources
 from kmend.exposure.concern import differs
 from kmend.exposure.units import Units
+from kmend.kit.cache import cache_root
+from kmend.kit.files import scratch
 from kmend.kit.progress import Progress
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+([<"])([^">\n]+)[">]', re.MULTILINE)
-_SEARCHED = ("include", "arch/x86/include", "include/uapi", "arch/x86/include/uapi")
 
 
 def differing(units: Units, sources: Sources) -> tuple[str, ...]:
     """The .c files that the kernel is built from, and all headers that they may see, that differ; sorted."""
     files = {file for file in (*units.objects, *units.included) if file.endswith(".c")}
     folders = {posixpath.dirname(file) for file in files}
-    for base in _SEARCHED[:2]:
+    folders |= {f"{folder}/include" for folder in folders}
+    for base in SEARCHED[:2]:
         folders |= {os.path.relpath(folder, sources.new) for folder, _, _ in os.walk(sources.new / base)}
     for folder in folders:
         if (sources.new / folder).is_dir():
@@ -49,6 +52,7 @@ class Update:
         self._old_words: dict[str, frozenset[str]] = {}
         self._seen: dict[str, frozenset[str]] = {}
         self._direct: dict[str, tuple[str, ...]] = {}
+        self._there: dict[str, bool] = {}
 
     @classmethod
     def between(cls, units: Units, sources: Sources, *, progress: Progress) -> Update:
@@ -59,6 +63,7 @@ class Update:
         for done, file in enumerate(files, 1):
             progress.amount(done, len(files), unit="files")
             found[file] = changes(file, old=sources.old, new=sources.new)
+        found |= _with_old_names(cls(found, sources))
         return cls(found, sources)
 
     @cached_property
@@ -106,7 +111,21 @@ class Update:
 
     def givers(self, word: str, file: str) -> frozenset[Change]:
         """The changes that define a word for a file."""
-        return frozenset(one for one in self._givers.get(word, ()) if self._reaches(one, word, file))
+        found = (one for one in self._givers.get(word, ()) if self._reaches(one, word, file))
+        return frozenset(more for one in found for more in self._with_includes(one, file))
+
+    def takers(self, word: str, file: str) -> frozenset[Change]:
+        """The changes that take a word away from what a file sees."""
+        found = self._mentions.get(word, ())
+        return frozenset(one for one in found if word in one.gone and self._is_of(one, file))
+
+    def retyped(self, word: str, file: str) -> frozenset[Change]:
+        """The changes of types that a file sees in which a word stands."""
+        return frozenset(one for one in self._mentions.get(word, ()) if one.types and self._is_of(one, file))
+
+    def of_name(self, name: str, file: str) -> frozenset[Change]:
+        """A file's own changes of an item."""
+        return frozenset(one for one in self.by_file.get(file, ()) if name in one.names)
 
     def members(self, word: str, file: str) -> frozenset[Change]:
         """The changes that may bring a member of that name to a structure that a file knows."""
@@ -125,9 +144,13 @@ class Update:
     def _needed(self, change: Change) -> Iterable[Change]:
         yield from (one for one in self.by_file[change.path] if one.is_surrounding)
         for word in change.added:
-            yield from (one for one in self._givers.get(word, ()) if self._is_needed(one, word, change.path))
+            for one in self._givers.get(word, ()):
+                if self._is_needed(one, word, change.path):
+                    yield from self._with_includes(one, change.path)
         for word in change.accessed:
-            yield from (one for one in self._members.get(word, ()) if self._is_needed(one, word, change.path))
+            for one in self._members.get(word, ()):
+                if self._is_needed(one, word, change.path):
+                    yield from self._with_includes(one, change.path)
         for word in change.added | change.removed:
             yield from (one for one in self._interfaces.get(word, ()) if self._is_of(one, change.path))
         for name in change.interfaces:
@@ -135,6 +158,18 @@ class Update:
         yield from self._bereft(change)
         for include in change.includes:
             yield from self._creating(include, change.path)
+
+    def _with_includes(self, giver: Change, file: str) -> Iterable[Change]:
+        """A change; when it makes a new file, also the new lines by which another file comes to include that."""
+        yield giver
+        if not giver.creates:
+            return
+        for path in self.visible(file):
+            for change in self.by_file.get(path, ()):
+                meant = (one for name in change.includes for one in included_as(name, quoted=True, file=path))
+                known = (one for one in meant if one in self.by_file)
+                if not change.names and any(giver.path in self.visible(one) for one in known):
+                    yield change
 
     def _is_needed(self, giver: Change, word: str, file: str) -> bool:
         """Whether a file needs a change for a new word: not when it, being another's, was known there before."""
@@ -178,7 +213,7 @@ class Update:
         return word in giver.exported
 
     def _creating(self, include: str, file: str) -> Iterable[Change]:
-        for path in self._candidates(include, quoted=True, file=file):
+        for path in included_as(include, quoted=True, file=file):
             for one in self.by_file.get(path, ()):
                 if one.creates:
                     yield one
@@ -207,18 +242,22 @@ class Update:
         if file not in self._direct:
             path = self.sources.new / file
             text = path.read_text(errors="surrogateescape") if path.is_file() else ""
-            self._direct[file] = tuple(
-                found
-                for mark, name in _INCLUDE.findall(text)
-                for found in self._candidates(name, quoted=mark == '"', file=file)
-                if (self.sources.new / found).is_file()
-            )
+            meant = (included_as(name, quoted=mark == '"', file=file) for mark, name in _INCLUDE.findall(text))
+            first = (next(filter(self._is_new_file, paths), "") for paths in meant)
+            self._direct[file] = tuple(path for path in first if path)
         return self._direct[file]
 
-    @staticmethod
-    def _candidates(name: str, *, quoted: bool, file: str) -> tuple[str, ...]:
-        beside = (posixpath.normpath(posixpath.join(posixpath.dirname(file), name)),) if quoted else ()
-        return (*beside, *(f"{base}/{name}" for base in _SEARCHED))
+    def knows_only_old(self, member: Renamed, file: str) -> bool:
+        """Whether a member is what a new name means in a file: nothing that the file sees had that name before."""
+        seen = self.visible(file)
+        return {member.old_file, member.new_file} <= seen and not any(
+            member.new in self._words(one) for one in seen
+        )
+
+    def _is_new_file(self, path: str) -> bool:
+        if path not in self._there:
+            self._there[path] = (self.sources.new / path).is_file()
+        return self._there[path]
 
     def closed(self, start: Collection[Change], *, without: Collection[Change] = ()) -> frozenset[Change]:
         """Some changes with all that they need; those that need one of ``without`` are left out themselves."""
@@ -246,6 +285,30 @@ class Update:
             before = source_lines(self.sources.old, path)
             parts.append(file_diff(self.sources.old, path, before, applied(before, mine)))
         return "".join(parts)
+
+
+def _with_old_names(update: Update) -> dict[str, tuple[Change, ...]]:
+    """The changes of the files that use members under names which are all that is new about them."""
+    sources = update.sources
+    typed = [path for path, part in update.by_file.items() if any(one.types for one in part)]
+    found = tuple(
+        renamed(
+            {path: types_of(sources.old / path) for path in typed},
+            {path: types_of(sources.new / path) for path in typed},
+        )
+    )
+    again: dict[str, tuple[Change, ...]] = {}
+    with scratch(cache_root() / "build") as folder:
+        for path, part in update.by_file.items():
+            spoken = frozenset[str]().union(*(one.added for one in part))
+            names = {one.new: one.old for one in found if one.new in spoken and update.knows_only_old(one, path)}
+            if names:
+                text = (sources.new / path).read_text(errors="surrogateescape")
+                put = folder / path
+                put.parent.mkdir(parents=True, exist_ok=True)
+                put.write_text(with_old_names(text, names), errors="surrogateescape")
+                again[path] = changes(path, old=sources.old, new=folder)
+    return again
 
 
 def _creation(path: str, change: Change) -> str:

@@ -17,7 +17,7 @@ from kmend.kit.errors import InputError
 # Sections that say nothing about what a function does.
 # What is newly exported is part of the livepatch, or is found in the kernel's symbol table without an export.
 _SILENT = re.compile(
-    r"^(\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame|kmend\.callbacks)|_*(ksymtab|kcrctab)(_|$))"
+    r"^(\.(discard|comment|note|debug|rela|llvm_addrsig|eh_frame|kmend\.callbacks)|_*(ksymtab|kcrctab)(_|\+|$))"
 )
 _MOST_NESTED = 50_000
 """Constants behind constants that are looked into; each that is referred to twice doubles the work."""

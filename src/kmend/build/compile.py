@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from kmend.build.affected import Affected, affected
@@ -44,6 +44,9 @@ _APART = (
     "arch/x86/realmode/",
     "arch/x86/purgatory/",
 )
+_COMPLAINT = re.compile(r": (?:fatal )?error: |: warning: |: In function ")
+_WHOLE = 20
+_MOST_COMPLAINTS = 100
 _COUNTED = re.compile(r"\b(__compiletime_assert_|__UNIQUE_ID_[A-Za-z_]*?)\d+")
 _MODULE_NAME = re.compile(r"""-DKBUILD_MODNAME='?"([^"]*)"'?""")
 
@@ -72,6 +75,8 @@ class _Work:
     commands: Mapping[str, str]
     touched: Mapping[str, frozenset[str]]
     """Changed .c file → functions and other items that change in its own text."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Differing .c file → hash of all that makes its object: the command and the preprocessed text."""
 
 
 def compile_all(
@@ -219,11 +224,16 @@ def _read_otherwise(file: str, work: _Work) -> tuple[ReadOtherwise, ...] | Objec
     """The types that the compiler reads otherwise; None when all is the same."""
     command = work.commands[_object(file)]
     try:
-        texts = [_preprocessed(command, file, work, folder=folder) for folder in (work.tree.source, work.folder)]
+        before = _original_text(command, file, work)
+        read = _read_by_compiler(command, file, work, folder=work.folder)
     except ProgramError as error:
         _raise_if_cut_short(error)
         return _objection(ObjectionCode.COMPILE_FAILED, file, "The fixed file does not compile.", error.output)
-    return read_otherwise(*texts) if texts[0] != texts[1] else None
+    after = _without_counts(read)
+    if before == after:
+        return None
+    work.keys[file] = hashlib.sha256(command.encode() + b"\0" + read).hexdigest()
+    return read_otherwise(before, after)
 
 
 def _original_text(command: str, file: str, work: _Work) -> str:
@@ -231,14 +241,19 @@ def _original_text(command: str, file: str, work: _Work) -> str:
     kept = work.tree.folder / "read" / f"{file}.z"
     if kept.exists():
         return zlib.decompress(kept.read_bytes()).decode()
-    text = _preprocessed(command, file, work, folder=work.tree.source)
+    try:
+        read = _read_by_compiler(command, file, work, folder=work.tree.source)
+    except ProgramError:  # perhaps a header that kbuild makes only when it compiles the file
+        saved_command(work.tree, _object(file))
+        read = _read_by_compiler(command, file, work, folder=work.tree.source)
+    text = _without_counts(read)
     write_atomic(kept, zlib.compress(text.encode(), 1))
     return text
 
 
-def _preprocessed(command: str, file: str, work: _Work, *, folder: Path) -> str:
+def _without_counts(read: bytes) -> str:
     """What the compiler reads, without the numbers that macros count up to make names of their own."""
-    return _COUNTED.sub(r"\1", _read_by_compiler(command, file, work, folder=folder).decode(errors="replace"))
+    return _COUNTED.sub(r"\1", read.decode(errors="replace"))
 
 
 def _read_by_compiler(command: str, file: str, work: _Work, *, folder: Path) -> bytes:
@@ -293,9 +308,7 @@ def _fixed(command: str, file: str, work: _Work) -> Path:
     """The fixed object; one that was compiled from the very same text before is taken from the tree."""
     tree = work.tree
     made = work.folder.with_name("objects") / _object(file)
-    text = _read_by_compiler(command, file, work, folder=work.folder)
-    key = hashlib.sha256(command.encode() + b"\0" + text).hexdigest()
-    kept = tree.folder / "fixed" / f"{key}.o"
+    kept = tree.folder / "fixed" / f"{work.keys[file]}.o"
     if kept.exists():
         return kept
     words = replayed(
@@ -334,9 +347,14 @@ def _objection(code: ObjectionCode, file: str, reason: str, output: str) -> Obje
         ObjectionCode.COMPILE_FAILED: "Bring the fix to this kernel's source version: a name or type that it uses "
         "may be newer.",
     }[code]
-    return Objection(
-        code=code, place=file, reason=reason, advice=advice, evidence=tuple(output.splitlines()[-20:])
-    )
+    return Objection(code=code, place=file, reason=reason, advice=advice, evidence=_evidence(output))
+
+
+def _evidence(output: str) -> tuple[str, ...]:
+    """All that was said; of much, what a compiler complains of and in which functions, or else the end."""
+    lines = output.splitlines()
+    telling = [line for line in lines if _COMPLAINT.search(line)] if len(lines) > _WHOLE else []
+    return tuple(telling[:_MOST_COMPLAINTS] or lines[-_WHOLE:])
 
 
 def _linked_into(command: str) -> str:

@@ -116,9 +116,7 @@ class Extraction:
                 ObjectionCode.UNSUPPORTED_SECTION, piece, f"{piece.name} stands in {name} and jumps to a "
                 "neighbour in a way that cannot come along.", "Move the change into its own function.",
             )  # fmt: skip
-        elif not piece.is_function and (
-            not _CARRIED.match(name) or (piece.is_anonymous and piece.is_writable)
-        ):
+        elif not piece.is_function and (not _CARRIED.match(name) or (piece.is_anonymous and piece.is_writable)):
             self._object(
                 ObjectionCode.UNSUPPORTED_SECTION, piece, f"The fix brings data in section {name}, which this "
                 "version cannot carry.", "Write the fix without new per-CPU data, parameters or registrations.",

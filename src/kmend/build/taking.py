@@ -15,6 +15,7 @@ from kmend.model.fix import Objection, ObjectionCode
 
 _QUOTED = re.compile(r"[\u2018'`](?:struct |union |enum )?([A-Za-z_]\w*)")
 _IN_FUNCTION = re.compile(r"In function [\u2018'`](\w+)")
+_TWICE = re.compile(r"redefinition|redefined|redeclar|conflicting types|follows (?:non-)?static")
 _FILE_LIMIT = 60
 _NOT_TAKEN_APART = frozenset((ObjectionCode.NO_CHANGE, ObjectionCode.AMBIGUOUS_SYMBOL))
 
@@ -115,11 +116,24 @@ def _wanted(update: Update, taking: Taking, objection: Objection) -> frozenset[C
     if objection.code is not ObjectionCode.COMPILE_FAILED:
         return frozenset()
     found: set[Change] = set()
+    function = ""
+    place = objection.place
     for line in objection.evidence:
+        if match := _IN_FUNCTION.search(line):
+            function = match[1]
         if "error:" in line or "warning:" in line:
+            more: set[Change] = set()
             for word in _QUOTED.findall(line):
-                found |= update.givers(word, objection.place) | update.members(word, objection.place)
-                found |= update.changed_interfaces(word, objection.place)
+                more |= update.givers(word, place) | update.members(word, place)
+                more |= update.changed_interfaces(word, place)
+                if _TWICE.search(line):
+                    more |= update.takers(word, place)
+            if "bit-field" in line:
+                more |= {one for word in _QUOTED.findall(line) for one in update.retyped(word, place)}
+            # What calls something otherwise may say so in lines that name nothing of it.
+            if not more - taking.changes and "error:" in line:
+                more |= update.of_name(function, place)
+            found |= more
     return frozenset(found) - taking.changes
 
 
@@ -175,7 +189,7 @@ def closes(taking: Taking, files: Collection[str], named: Collection[str]) -> bo
         files: The CVE's files that differ.
         named: What the CVE's record names in them.
     """
-    missing = [change for change in taking.missing if change.path in files]
+    missing = [change for change in taking.missing if change.path in files and change.names]
     if not missing:
         return True
     return bool(named) and not any(change.names & set(named) for change in missing)

@@ -92,9 +92,16 @@ def test_a_part_of_another_file_matters_to_that(source: Path) -> None:
     assert names(looked_up(source, "drivers/part.c", "box_open(box)", "box_open(box) + 1")) == {"whole"}
 
 
-def test_old_lines_under_new_conditions_are_refused(source: Path) -> None:
+def test_old_lines_under_new_conditions_matter_to_all_that_read_the_header(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What they define may appear or vanish anywhere."""
-    found = looked_up(source, BOX, "#define BOX_SIZE 4\n", "#ifdef BIG\n#define BOX_SIZE 4\n#endif\n")
+    change = (BOX, "#define BOX_SIZE 4\n", "#ifdef BIG\n#define BOX_SIZE 4\n#endif\n")
+    found = looked_up(source, *change)
+    assert found.objections == ()
+    assert len(found.sources) > 2
+    monkeypatch.setattr(module, "MOST", 2)
+    found = looked_up(source, *change)
     assert [one.place for one in found.objections] == [BOX]
     assert "conditions" in found.objections[0].reason
 

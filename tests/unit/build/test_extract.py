@@ -322,9 +322,7 @@ int f(int x) { return has(1) ? x + 1 : consume(&x); }
 int g(int x) { return x + 2; }
 int h(int x) { return has(3) ? x + 3 : consume(&x); }
 """
-    taken = edit(
-        tmp_path, "return x + 2", "return has(2) ? x + 2 : 2", source, exports=("consume", "__fentry__")
-    )
+    taken = edit(tmp_path, "return x + 2", "return has(2) ? x + 2 : 2", source, exports=("consume", "__fentry__"))
     assert taken.codes() == set()
     assert [change.fixed.name for change in taken.extraction._difference.changed] == ["g"]
     (entry,) = taken.code.tables(".altinstr_aux")
