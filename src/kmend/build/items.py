@@ -133,9 +133,17 @@ def _end(lines: list[str], start: int) -> int:
             elif sign == ")" and not depth:
                 parens -= 1
         at += 1
-        if depth <= 0 and parens <= 0 and (line.rstrip().endswith(";") or (body and _is_code(lines[start:at]))):
+        if depth <= 0 and parens <= 0 and _is_over(lines, start, at, body=body):
             return at
     return at
+
+
+def _is_over(lines: list[str], start: int, at: int, *, body: bool) -> bool:
+    """Whether an item that began at ``start`` is complete before ``at``, where all brackets are closed."""
+    if lines[at - 1].rstrip().endswith(";") or (body and _is_code(lines[start:at])):
+        return True
+    # DEFINE_FREE(…) and the like need no semicolon.
+    return _INVOKED.match(lines[start]) is not None and not "".join(lines[at : at + 1]).strip()
 
 
 def _is_code(lines: Sequence[str]) -> bool:
