@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kmend.build.closure import Update
+from kmend.build.sources import Sources
+from kmend.cli.update.merging import Merger
 from kmend.cli.update.retaking import Retaker
 from kmend.cli.update.work import Shop
 from kmend.kit.errors import InputError
+from kmend.kit.progress import Silent
 from kmend.model import wire
 from kmend.model.fix import Fix, Objection, ObjectionCode
 from kmend.model.kernel import Kernel
@@ -16,6 +19,7 @@ from kmend.model.lab import LabReport
 from kmend.model.livepatch import FixRecord, Livepatch
 from kmend.model.update import CveState, PlannedCve, PlannedFix, UpdatePlan
 
+from .cve_records import make_units
 from .nouns import KERNEL, make_livepatch, make_report, module_bytes
 
 REFUSAL = Objection(
@@ -69,6 +73,22 @@ def make_plan(fixes: Sequence[Fix], states: Mapping[str, CveState] | None = None
     return UpdatePlan(kernel=KERNEL, to_version="6.1.192-2", cves=cves, fixes=planned)
 
 
+def update_of(folder: Path, old: dict[str, str], new: dict[str, str]) -> Update:
+    """An update of two small trees, in which every .c file is built."""
+    for side, files in (("old", old), ("new", new)):
+        for path, text in files.items():
+            (folder / side / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / side / path).write_text(text)
+    for side in ("old", "new"):
+        (folder / side / "include").mkdir(parents=True, exist_ok=True)
+    units = make_units(dict.fromkeys([path for path in new if path.endswith(".c")], "vmlinux"))
+    sources = Sources(old=folder / "old", new=folder / "new", old_version="6.1.1-1", new_version="6.1.2-1")
+    return Update.between(units, sources, progress=Silent())
+
+
+_NO_DIFFERENCE = Update({}, Sources(old=Path("/"), new=Path("/"), old_version="6.1.1-1", new_version="6.1.2-1"))
+
+
 def _no_update() -> Update:
     raise AssertionError("nobody asked for the differences of the update")
 
@@ -104,6 +124,7 @@ class Workshop:
             out=out,
             retaker=Retaker(make_plan(()), _no_update),
             applies=self._applies,
+            merger=lambda _: Merger(_NO_DIFFERENCE, {}),
         )
 
     def _applies(self, fixes: Sequence[Fix]) -> str:

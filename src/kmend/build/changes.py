@@ -76,6 +76,11 @@ class Change:
     """Whether the file is new."""
 
     @property
+    def place(self) -> str:
+        """File and lines, old and new, at which it begins: no other change of an update has the same."""
+        return f"{self.path}:{self.hunks[0].start}:{self.hunks[0].at}"
+
+    @property
     def speaks_of(self) -> frozenset[str]:
         """All that it defines, defines otherwise, or takes away."""
         return self.names | self.gives | self.members | self.gone | self.lost_members

@@ -96,7 +96,7 @@ def again(update: Update, taking: Taking, objections: Sequence[Objection], files
     left_out = list(taking.left_out)
     known = {one.change for one in left_out}
     for objection in objections:
-        more = _wanted(update, taking, objection) - known
+        more = wanted(update, taking.changes, objection) - known
         if more:
             grown |= more
             continue
@@ -111,8 +111,8 @@ def again(update: Update, taking: Taking, objections: Sequence[Objection], files
     return found if any(not one.is_surrounding for one in found.changes & found.seeds) else None
 
 
-def _wanted(update: Update, taking: Taking, objection: Objection) -> frozenset[Change]:
-    """Changes that define or redefine what the compiler missed."""
+def wanted(update: Update, taken: frozenset[Change], objection: Objection) -> frozenset[Change]:
+    """What a compiler misses beside the changes that are taken: what defines or redefines what it complains of."""
     if objection.code is not ObjectionCode.COMPILE_FAILED:
         return frozenset()
     found: set[Change] = set()
@@ -125,16 +125,16 @@ def _wanted(update: Update, taking: Taking, objection: Objection) -> frozenset[C
             more: set[Change] = set()
             for word in _QUOTED.findall(line):
                 more |= update.givers(word, place) | update.members(word, place)
-                more |= update.changed_interfaces(word, place)
+                more |= update.changed_interfaces(word, place) | update.of_name(word, place)
                 if _TWICE.search(line):
                     more |= update.takers(word, place)
             if "bit-field" in line:
                 more |= {one for word in _QUOTED.findall(line) for one in update.retyped(word, place)}
             # What calls something otherwise may say so in lines that name nothing of it.
-            if not more - taking.changes and "error:" in line:
+            if not more - taken and "error:" in line:
                 more |= update.of_name(function, place)
             found |= more
-    return frozenset(found) - taking.changes
+    return frozenset(found) - taken
 
 
 def _objected(taking: Taking, objection: Objection) -> frozenset[Change]:

@@ -124,6 +124,8 @@ class FixResult:
     """The CVEs that are closed by what was built; none when nothing was."""
     build_seconds: float
     lab_seconds: float
+    taken: tuple[str, ...] = ()
+    """Where the changes begin that were taken of the update (file, old and new line) when not all were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,30 +7,14 @@ from pathlib import Path
 import pytest
 
 from kmend.build.changes import Change
-from kmend.build.closure import Update
 from kmend.build.renames import renamed_members, with_old_names
-from kmend.build.sources import Sources
 from kmend.build.taking import again, begun
-from kmend.kit.progress import Silent
 from kmend.model.fix import Objection, ObjectionCode
-from makers.cve_records import make_units
+from makers.update import update_of
 
 USER = "drivers/user.c"
 HEADER = "drivers/user.h"
 STRUCT = "struct box {\n\tint a;\n\tint lid;\n\tlong b;\n};\n"
-
-
-def update_of(folder: Path, old: dict[str, str], new: dict[str, str]) -> Update:
-    """An update of two small trees, in which every .c file is built."""
-    for side, files in (("old", old), ("new", new)):
-        for path, text in files.items():
-            (folder / side / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / side / path).write_text(text)
-    for side in ("old", "new"):
-        (folder / side / "include").mkdir(parents=True, exist_ok=True)
-    units = make_units(dict.fromkeys([path for path in new if path.endswith(".c")], "vmlinux"))
-    sources = Sources(old=folder / "old", new=folder / "new", old_version="6.1.1-1", new_version="6.1.2-1")
-    return Update.between(units, sources, progress=Silent())
 
 
 def names(changes: frozenset[Change] | tuple[Change, ...]) -> set[str]:

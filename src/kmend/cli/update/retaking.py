@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from kmend.build import fixes as fix_folders
+from kmend.build.changes import Change
 from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.taking import Taking, again, begun, begun_with, closes
+from kmend.cli.update.merging import Merger
 from kmend.exposure.units import units
 from kmend.kernels import store
 from kmend.kit.progress import Silent
@@ -36,6 +38,8 @@ class Attempt:
     """As it was built."""
     left_out: tuple[PartLeftOut, ...] = ()
     closes: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    """Places of the changes that were taken, when they are not those of the plan."""
 
 
 class Retaker:
@@ -50,6 +54,25 @@ class Retaker:
     @cached_property
     def _update(self) -> Update:
         return self._load()
+
+    def merger(self, taken: Mapping[str, Sequence[str]]) -> Merger:
+        """What makes fixes of this plan go together that touch the same files.
+
+        Args:
+            taken: Fix → places of the changes that were taken of it; none when it was built as planned.
+        """
+        with self._lock:
+            update = self._update
+        return Merger(update, {name: self._changes(name, places) for name, places in taken.items()})
+
+    def _changes(self, name: str, places: Sequence[str]) -> frozenset[Change] | None:
+        planned = self._fixes.get(name)
+        if planned is None or planned.exact:
+            return None
+        if not places:
+            return begun(self._update, planned.files).changes
+        files = {place.split(":")[0] for place in places}
+        return frozenset(one for one in self._update.of(files) if one.place in set(places))
 
     def build(self, fix: Fix, builds: Builds, folder: Path) -> Attempt:
         """Build a fix, whole or else without what the builder objects to, as long as that makes sense.
@@ -103,7 +126,8 @@ class Retaker:
             made = builds((tried,), folder)
             if isinstance(made, Livepatch):
                 left_out, closed = _parts(taking), self._closed(fix, taking)
-                return Attempt(made=made, fix=tried, left_out=left_out, closes=closed), taking
+                places = tuple(sorted(change.place for change in taking.changes))
+                return Attempt(made=made, fix=tried, left_out=left_out, closes=closed, taken=places), taking
             taking = again(update, taking, made, planned.files)
         return None
 

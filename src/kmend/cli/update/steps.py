@@ -159,7 +159,8 @@ def _work(
         # The livepatch names what it closes, not what the whole fix would have closed.
         good = [replace(as_built(fix, shop.out), cves=closes[fix.name]) for fix in fixes if fix.name in closes]
         if good:
-            together = put_together(good, shop, progress=progress)
+            taken = {one.name: one.taken for one in results if one.name in closes}
+            together = put_together(good, shop, taken=taken, progress=progress)
     finally:
         known = [result for fix in fixes if (result := read_result(shop, fix))]
         report = make_report(made, known, together=together, lab=lab)

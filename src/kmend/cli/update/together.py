@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kmend.build import fixes as fix_folders
+from kmend.cli.update.merging import Merger
 from kmend.cli.update.work import Shop, diff_hash
 from kmend.kit.errors import InputError, KmendError, MachineError, ProgramError
 from kmend.kit.files import write_atomic
@@ -22,13 +23,22 @@ log = logging.getLogger(__name__)
 FILE = "together.json"
 FOLDER = "together"
 _SUSPECTS = 12
+_GROWN = 6
 
 Trial = Callable[[Sequence[Fix]], str]
 """Tries fixes together; what it returns is why it did not work, or nothing."""
 
 
-def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Together:
+def put_together(
+    fixes: Sequence[Fix], shop: Shop, *, taken: Mapping[str, Sequence[str]], progress: Progress
+) -> Together:
     """Build, and prove, one livepatch of as many of the fixes as go together; it is left in ``together/``.
+
+    Args:
+        fixes: As they were built alone.
+        shop: What to work with.
+        taken: Fix → places of the changes that were taken of it; none when it was built as planned.
+        progress: Told about each trial.
 
     Raises:
         MachineError: This machine lacks something.
@@ -38,6 +48,7 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
     if known is not None:
         return known
     begin = time.monotonic()
+    merger = shop.merger(taken)
     held: list[Livepatch] = []
     said: dict[tuple[str, ...], str] = {}
 
@@ -45,7 +56,7 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
         names = tuple(fix.name for fix in chosen)
         if names not in said:
             progress.step(f"Building one livepatch of {len(chosen)} fixes")
-            made = _try(chosen, shop)
+            made = _try(chosen, shop, merger)
             if isinstance(made, Livepatch):
                 held.append(made)
                 said[names] = ""
@@ -56,7 +67,7 @@ def put_together(fixes: Sequence[Fix], shop: Shop, *, progress: Progress) -> Tog
 
     shutil.rmtree(shop.out / FOLDER, ignore_errors=True)
     # What was accepted is always what held last, so that is what lies in the folder.
-    applied, clashing = largest(tuple(fixes), shop.applies)
+    applied, clashing = largest(tuple(fixes), lambda chosen: shop.applies(merger.merged(chosen)))
     applied, suspected = _without_suspects(applied, trial)
     accepted, left_out = largest(applied, trial)
     shutil.rmtree(shop.out / f"{FOLDER}.trial", ignore_errors=True)
@@ -124,12 +135,16 @@ def largest(fixes: Sequence[Fix], trial: Trial) -> tuple[tuple[Fix, ...], tuple[
     return accepted, tuple(left_out)
 
 
-def _try(fixes: Sequence[Fix], shop: Shop) -> Livepatch | str:
+def _try(fixes: Sequence[Fix], shop: Shop, merger: Merger) -> Livepatch | str:
     """The livepatch, in its folder; or why there is none, and the folder is as before."""
     folder = shop.out / f"{FOLDER}.trial"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        made = shop.builds(fixes, folder)
+        made = shop.builds(merger.merged(fixes), folder)
+        for _ in range(_GROWN):
+            if isinstance(made, Livepatch) or not merger.grow(fixes, made):
+                break
+            made = shop.builds(merger.merged(fixes), folder)
         if not isinstance(made, Livepatch):
             return _objection(made, fixes)
         if shop.proves is not None:

@@ -6,13 +6,14 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kmend.build.builder import build
 from kmend.build.fixes import changed
 from kmend.build.plan import plan
+from kmend.cli.update.merging import Merger
 from kmend.cli.update.proving import Proves, built_and_proven, prove_series
 from kmend.cli.update.retaking import Attempt, Retaker, keep, real_retaker
 from kmend.kit.errors import InputError, KmendError, MachineError, ProgramError
@@ -44,6 +45,8 @@ class Shop:
     """Knows what can be left out of a derived fix."""
     applies: Callable[[Sequence[Fix]], str]
     """Why fixes cannot be applied together, or nothing: the first and cheapest thing that a trial finds out."""
+    merger: Callable[[Mapping[str, Sequence[str]]], Merger]
+    """Given what was taken of each fix, makes fixes go together that touch the same files."""
 
 
 def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) -> Shop:
@@ -62,13 +65,15 @@ def real_shop(kit: Kit, made: UpdatePlan, out: Path, *, lab: bool, number: int) 
     def proves(folders: Sequence[Path]) -> Proofs:
         return run_lab_series(kit, folders, progress=Silent())
 
+    retaker = real_retaker(made, kit)
     return Shop(
         build_id=kit.kernel.build_id,
         builds=builds,
         proves=proves if lab else None,
         out=out,
-        retaker=real_retaker(made, kit),
+        retaker=retaker,
         applies=applies,
+        merger=retaker.merger,
     )
 
 
@@ -238,6 +243,7 @@ def _of_livepatch(attempt: Attempt, made: Livepatch, blank: FixResult) -> FixRes
         functions=len(made.functions),
         left_out=attempt.left_out,
         closes=attempt.closes,
+        taken=attempt.taken,
     )
     if attempt.closes:
         return built

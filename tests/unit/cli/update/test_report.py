@@ -15,7 +15,7 @@ def test_every_cve_of_the_plan_has_a_row(tmp_path):
     others = {"CVE-1": CveState.NOT_BUILT, "CVE-2": CveState.REFUSED, "CVE-3": CveState.UNKNOWN}
     shop = Workshop({"no": "refused"}).shop(tmp_path)
     results = work_off(fixes, shop, limit=2, progress=Silent())
-    together = put_together(fixes[:1], shop, progress=Silent())
+    together = put_together(fixes[:1], shop, taken={}, progress=Silent())
     made = report(make_plan(fixes, others), results, together=together, lab="quick")
     assert {row.cve: (row.outcome, row.code) for row in made.cves} == {
         "CVE-2026-1000": (Outcome.PROVEN, ""),
