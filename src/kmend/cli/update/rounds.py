@@ -225,8 +225,14 @@ def _plan(care: _Care, version: str) -> None:
     with suppress(InputError):
         if read_plan(care.folder / PLAN, care.kit.kernel).to_version == version:
             return
+    config = care.config
     made, fixes = make_plan(
-        care.kit, version, records=care.config.cve_records, clone=care.config.git, progress=care.progress
+        care.kit,
+        version,
+        records=config.cve_records,
+        clone=config.git,
+        more=[config.advisories] if config.advisories else [],
+        progress=care.progress,
     )
     save_plan(made, fixes, care.folder)
 

@@ -17,8 +17,11 @@ from kmend.cli.update.retaking import as_built
 from kmend.cli.update.together import put_together
 from kmend.cli.update.work import Shop, read_result, real_shop, work_off
 from kmend.exposure import records as cve_records
+from kmend.exposure.advisories import closed
 from kmend.exposure.units import units
 from kmend.kernels import changelog, store
+from kmend.kernels.changelog import ChangelogItem
+from kmend.kernels.provider import provider
 from kmend.kit.errors import InputError
 from kmend.kit.files import lock, write_atomic
 from kmend.kit.progress import Progress
@@ -42,6 +45,7 @@ def make_plan(
     *,
     records: Path | None,
     clone: Path | None,
+    more: Sequence[Path] = (),
     progress: Progress,
 ) -> tuple[UpdatePlan, tuple[Fix, ...]]:
     """What a version closes for a kernel, and the fixes derived for that.
@@ -51,11 +55,13 @@ def make_plan(
         version: Package version; its source is fetched when it is not here.
         records: The kernel CNA's records.
         clone: Of the stable kernel's repository.
+        more: Advisories that know of CVEs which the changelog does not name.
         progress: Told about the steps.
     """
     old = kit.kernel.version
     new = store.source(series_of(old), version, progress=progress)
     items = changelog.between(changelog.read(store.changelog(version)), old, version)
+    items += _of_advisories(more, items, older=old, newer=version)
     progress.step("Reading the CVE records")
     known = cve_records.read(records, changelog.cves_closed(items)) if records else {}
     built_from = units(kit, progress=progress)
@@ -69,6 +75,19 @@ def make_plan(
         clone=upstream.check(clone) if clone else None,
         progress=progress,
     )
+
+
+def _of_advisories(
+    paths: Sequence[Path], known: Sequence[ChangelogItem], *, older: str, newer: str
+) -> tuple[ChangelogItem, ...]:
+    """The CVEs that advisories name and the changelog does not, as if it did."""
+    found: dict[str, ChangelogItem] = {}
+    named = set(changelog.cves_closed(known))
+    for path in paths:
+        for one in closed(path, older=older, newer=newer, series=series_of(older), compare=provider().compare):
+            if one.cve not in named:
+                found.setdefault(one.cve, ChangelogItem(version=one.version, subject=one.title, cves=(one.cve,)))
+    return tuple(found.values())
 
 
 def save_plan(made: UpdatePlan, fixes: Sequence[Fix], out: Path) -> None:

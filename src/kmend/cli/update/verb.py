@@ -12,6 +12,7 @@ from kmend.cli.progress import shown
 from kmend.cli.update.report import WORDS, counts
 from kmend.cli.update.steps import FIXES, PLAN, build_plan, make_plan, save_plan
 from kmend.cli.update.watch import watch
+from kmend.exposure.fetching import local
 from kmend.kernels import store
 from kmend.model.update import CveState, Outcome, UpdatePlan, UpdateReport
 
@@ -38,8 +39,14 @@ update.add_command(watch)
 @click.option(
     "--cve-records",
     "records",
-    type=_PATH,
-    help="The kernel CNA's records: a clone, or an archive (.tar.zst, .zip).",
+    metavar="PATH|URL",
+    help="The kernel CNA's records: a clone, an archive (.tar.zst, .zip), or the address of either.",
+)
+@click.option(
+    "--advisories",
+    multiple=True,
+    metavar="PATH|URL",
+    help="OSV records or the Debian security tracker's JSON: CVEs that the changelog does not name.",
 )
 @click.option("--git", "clone", type=_PATH, help="Clone of the stable kernel: take the very commits that merge.")
 @click.option(
@@ -50,7 +57,8 @@ def plan(
     release: str,
     version: str,
     *,
-    records: Path | None,
+    records: str | None,
+    advisories: tuple[str, ...],
     clone: Path | None,
     out: Path,
     as_json: bool,
@@ -61,7 +69,14 @@ def plan(
     """
     with shown() as progress:
         kit = store.load(release)
-        made, fixes = make_plan(kit, version, records=records, clone=clone, progress=progress)
+        made, fixes = make_plan(
+            kit,
+            version,
+            records=local(records, progress=progress) if records else None,
+            clone=clone,
+            more=[local(one, progress=progress) for one in advisories],
+            progress=progress,
+        )
     save_plan(made, fixes, out)
     if as_json:
         show_json(made)

@@ -32,6 +32,8 @@ class WatchConfig:
     cve_records: Path | None = None
     git: Path | None = None
     """Clone of the stable kernel."""
+    advisories: Path | None = None
+    """OSV records, or the Debian security tracker's JSON."""
     approval: str = "none"
     """``none``, or ``person``: it stops after proving."""
     lab: str = "quick"
@@ -46,7 +48,7 @@ _REQUIRED = tuple(field.name for field in fields(WatchConfig) if field.default i
 _KEYS = tuple(field.name for field in fields(WatchConfig))
 _CHOICES = {"approval": ("none", "person"), "lab": ("quick", "none")}
 _NUMBERS = {"jobs": range(1, _JOBS + 1), "interval_minutes": range(1, 7 * 24 * 60 + 1)}
-_INPUTS = ("cve_records", "git")
+_INPUTS = ("cve_records", "git", "advisories")
 
 
 def load(path: Path) -> WatchConfig:
