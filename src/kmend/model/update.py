@@ -124,6 +124,8 @@ class FixResult:
     """The CVEs that are closed by what was built; none when nothing was."""
     build_seconds: float
     lab_seconds: float
+    cautions: tuple[str, ...] = ()
+    """What to know before it is applied: code and place of each Caution in its manifest."""
     taken: tuple[str, ...] = ()
     """Where the changes begin that were taken of the update (file, old and new line) when not all were."""
 

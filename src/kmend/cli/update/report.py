@@ -72,13 +72,14 @@ def _fate(cve: PlannedCve, result: FixResult | None) -> tuple[Outcome, str, str]
     if result is None:
         outcome = Outcome.PENDING if cve.state is CveState.FIX else _OF_STATE[cve.state]
         return outcome, cve.code, cve.reason
+    caution = f" Caution: {', '.join(result.cautions)}." if result.cautions else ""
     if result.outcome not in _CLOSED or not result.left_out:
-        return result.outcome, result.code or cve.code, result.reason or cve.reason
+        return result.outcome, result.code or cve.code, f"{result.reason or cve.reason}{caution}".strip()
     if cve.cve not in result.closes:
         part = next((one for one in result.left_out if one.file in cve.sources), result.left_out[0])
         return Outcome.REFUSED, part.code, f"The fix was built without its part. {_missing(part)}"
     parts = " ".join(_missing(part) for part in result.left_out)
-    return result.outcome, "in-part", f"Built, but not the whole difference. {parts}"
+    return result.outcome, "in-part", f"Built, but not the whole difference. {parts}{caution}"
 
 
 def _missing(part: PartLeftOut) -> str:

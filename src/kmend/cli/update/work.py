@@ -243,6 +243,7 @@ def _of_livepatch(attempt: Attempt, made: Livepatch, blank: FixResult) -> FixRes
         functions=len(made.functions),
         left_out=attempt.left_out,
         closes=attempt.closes,
+        cautions=tuple(f"{one.code} ({one.place})" for one in made.cautions),
         taken=attempt.taken,
     )
     if attempt.closes:

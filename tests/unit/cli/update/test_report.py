@@ -1,5 +1,7 @@
 """What became of every CVE."""
 
+from dataclasses import replace
+
 from kmend.cli.update.report import counts, page, report, table
 from kmend.cli.update.together import put_together
 from kmend.cli.update.work import work_off
@@ -36,3 +38,14 @@ def test_every_cve_of_the_plan_has_a_row(tmp_path):
     html = page(made)
     assert all(row.cve in html for row in made.cves)
     assert "&lt;b&gt;" in html
+
+
+def test_what_to_know_before_applying_it_stands_in_the_row(tmp_path):
+    """Code and place of each caution in the manifest."""
+    (fix,) = fixes = make_fixes("good")
+    (result,) = work_off(fixes, Workshop().shop(tmp_path), progress=Silent())
+    result = replace(result, cautions=("may-stall (kernel/a.o: worker)",))
+    (row,) = report(make_plan(fixes), [result], together=None, lab="quick").cves
+    assert (row.outcome, row.code, fix.name) == (Outcome.PROVEN, "", row.fix)
+    assert row.reason == "Caution: may-stall (kernel/a.o: worker)."
+    assert row.reason in page(report(make_plan(fixes), [result], together=None, lab="quick"))
