@@ -11,6 +11,8 @@ from kmend.model.fix import Objection, ObjectionCode
 
 _NAMED_CHANGES = 6
 _NAMED_USERS = 12
+_COUNTER = re.compile(r"atomic(_long|64)?_t|refcount_t")
+_NUMBER = re.compile(r"signed|unsigned")
 _RESERVED = re.compile(r"(?i)^_*(reserved|rsvd|resv|rsv|unused|pad|padding|hole|spare|dummy|fill(er)?)_*\d*$")
 _BYTE = 8
 
@@ -37,11 +39,30 @@ def differences(old: Layout, new: Layout, *, may_rise: Collection[str] = ()) -> 
 
 def _is_alike(old: Layout, new: Layout) -> bool:
     """Same size, same slots; no name that was there before stands for another slot now."""
-    before, after = _plain(old), _plain(new)
+    atomic = {member.at for member in _made_atomic(old, new)}
+    before, after = ({slot for slot in _plain(side) if slot[0] not in atomic} for side in (old, new))
     if old.size != new.size or before != after or _taken_over(old, new):
         return False
     places = {slot.name: (slot.at, slot.size) for slot in new.slots if slot.name}
     return all(places.get(slot.name, (slot.at, slot.size)) == (slot.at, slot.size) for slot in old.slots)
+
+
+def _made_atomic(old: Layout, new: Layout) -> list[Member]:
+    """Members that were plain numbers and are counters that several may change at once.
+
+    Such a counter is the number itself, with the sign left to who reads it (include/linux/types.h). Code that still
+    changes it as a plain number does no worse than before.
+    """
+    numbers = {(slot.at, slot.size) for slot in old.slots if _NUMBER.fullmatch(slot.kind)}
+    before = {member.name: member for member in old.members}
+    return [
+        member
+        for member in new.members
+        if _COUNTER.fullmatch(member.type)
+        and (one := before.get(member.name)) is not None
+        and (one.at, one.size) == (member.at, member.size)
+        and (one.at, one.size) in numbers
+    ]
 
 
 def _plain(layout: Layout) -> frozenset[tuple[int, int, str]]:
@@ -63,7 +84,8 @@ def _members(old: Layout, new: Layout) -> list[str]:
     before, after = ({member.name: member for member in side.members if member.name} for side in (old, new))
     gone = [before[name] for name in before if name not in after]
     added = [after[name] for name in after if name not in before]
-    both = [(before[name], after[name]) for name in before if name in after]
+    atomic = {member.name for member in _made_atomic(old, new)}
+    both = [(before[name], after[name]) for name in before if name in after and name not in atomic]
     found = [f"member `{one.name}` {_size(one)} removed from {_place(one)}" for one in gone]
     found += [_added(one, old, new) for one in added]
     found += [_changed(a, b) for a, b in both if (a.size, a.type) != (b.size, b.type)]

@@ -14,6 +14,7 @@ from kmend.model.fix import Objection
 from makers.objects import PRELUDE, SECTIONS, compile_c
 
 THING = """
+typedef struct { int counter; } atomic_t;
 struct inner { u32 low, high; };
 struct thing {
   int a;
@@ -56,6 +57,7 @@ def refused(folder: Path, original: str, fixed: str) -> Sequence[Objection]:
         ("typedef u32 handle_t", "typedef unsigned handle_t"),
         ("IDLE, BUSY = 4", "IDLE, BUSY = 2 + 2"),
         ("STATE_MAX }", "GONE, STATE_MAX }"),
+        ("u32 last;", "atomic_t last;"),
     ],
 )
 def test_another_text_for_the_same_bytes_is_no_change(tmp_path: Path, old: str, new: str) -> None:
@@ -74,6 +76,7 @@ def test_another_text_for_the_same_bytes_is_no_change(tmp_path: Path, old: str, 
         ("int a;", "u32 a;", "member `a` at offset 0 is u32, 4 bytes instead of int, 4 bytes"),
         ("u32 reserved;\n  u32 last;", "u32 last, reserved;", "from offset 24 to offset 28; and 1 more"),
         ("u32 reserved;", "u32 flags;", "member `flags`"),
+        ("u32 last;", "atomic_t more;", "member `more`"),
         ("u32 reserved;", "struct inner more; u32 reserved;", "from offset 24 to offset 32; and 1 more; size"),
         ("typedef u32 handle_t", "typedef u64 handle_t", "size 4 → 8"),
         ("IDLE, BUSY = 4", "IDLE, BUSY", "BUSY is 1 instead of 4"),
