@@ -50,8 +50,8 @@ def _is_alike(old: Layout, new: Layout) -> bool:
 def _made_atomic(old: Layout, new: Layout) -> list[Member]:
     """Members that were plain numbers and are counters that several may change at once.
 
-    Such a counter is the number itself, with the sign left to who reads it (include/linux/types.h). Code that still
-    changes it as a plain number does no worse than before.
+    Such a counter is the number itself, with the sign left to who reads it (include/linux/types.h). Code that
+    still changes it as a plain number does no worse than before.
     """
     numbers = {(slot.at, slot.size) for slot in old.slots if _NUMBER.fullmatch(slot.kind)}
     before = {member.name: member for member in old.members}
