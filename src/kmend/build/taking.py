@@ -16,6 +16,8 @@ from kmend.model.fix import Objection, ObjectionCode
 _QUOTED = re.compile(r"[\u2018'`](?:struct |union |enum )?([A-Za-z_]\w*)")
 _IN_FUNCTION = re.compile(r"In function [\u2018'`](\w+)")
 _TWICE = re.compile(r"redefinition|redefined|redeclar|conflicting types|follows (?:non-)?static")
+_AS_CODE = re.compile(r"\b(\w+)\(\)|->([A-Za-z_]\w*)|\b([A-Za-z]\w*_\w+)")
+_FEW = 3
 _FILE_LIMIT = 60
 _NOT_TAKEN_APART = frozenset((ObjectionCode.NO_CHANGE, ObjectionCode.AMBIGUOUS_SYMBOL))
 
@@ -173,9 +175,19 @@ def _touching(changes: Iterable[Change], names: Collection[str]) -> frozenset[Ch
 
 
 def named_in(record: CveRecord, changes: Iterable[Change]) -> tuple[str, ...]:
-    """The items that differ and that a record's text speaks of, sorted."""
+    """The items that differ and that a record speaks of, sorted.
+
+    Those that its text names, and those whose lines change in which something stands that its title writes as
+    code (``name()``, ``->member``, ``some_name``), as long as that is in few of them.
+    """
+    items = [change for change in changes if not change.is_surrounding]
     text = words(f"{record.title} {record.text}")
-    return tuple(sorted({name for change in changes if not change.is_surrounding for name in change.names & text}))
+    found = {name for change in items for name in change.names & text}
+    for word in {word for match in _AS_CODE.findall(record.title) for word in match if word}:
+        touched = [change for change in items if word in change.added | change.removed]
+        if len(touched) <= _FEW:
+            found |= {name for change in touched for name in change.names}
+    return tuple(sorted(found))
 
 
 def closes(taking: Taking, files: Collection[str], named: Collection[str]) -> bool:

@@ -8,7 +8,8 @@ import pytest
 
 from kmend.build.changes import Change
 from kmend.build.renames import renamed_members, with_old_names
-from kmend.build.taking import again, begun
+from kmend.build.taking import again, begun, named_in
+from kmend.exposure.records import CveRecord
 from kmend.model.fix import Objection, ObjectionCode
 from makers.update import update_of
 
@@ -171,3 +172,23 @@ def test_a_function_that_does_not_compile_is_taken_as_it_is_then(tmp_path: Path)
     more = again(update, taking, refused(other, *lines), [USER])
     assert more is not None
     assert names(more.changes) == {"f", "other"}
+
+
+def test_a_record_speaks_of_items_by_name_or_by_what_its_title_writes_as_code(tmp_path: Path) -> None:
+    """Common words, and what stands in many places, say nothing."""
+    bodies = {"one": "set->nelems++", "two": "dst_of(x)", "three": "lock(x)", "four": "other(x)"}
+    old = "".join(f"int {name}(int x)\n{{\n\treturn 0;\n}}\n\n" for name in bodies)
+    new = "".join(f"int {name}(int x)\n{{\n\treturn {body};\n}}\n\n" for name, body in bodies.items())
+    changes = update_of(tmp_path, {USER: old}, {USER: new}).of([USER])
+
+    def named(title: str, text: str = "") -> tuple[str, ...]:
+        found = CveRecord(
+            cve="CVE-2026-1000", title=title, text=text, files=(), severity="", score=0.0, repairs=()
+        )
+        return named_in(found, changes)
+
+    assert named("bump set->nelems before") == ("one",)
+    assert named("check dst_of before", "In three() something is wrong.") == ("three", "two")
+    assert named("take the lock of x") == ()
+    assert named("take lock() earlier", "nelems is not code here") == ("three",)
+    assert named("return x_y") == ()
