@@ -18,6 +18,7 @@ _IN_FUNCTION = re.compile(r"In function [\u2018'`](\w+)")
 _TWICE = re.compile(r"redefinition|redefined|redeclar|conflicting types|follows (?:non-)?static")
 _AS_CODE = re.compile(r"\b(\w+)\(\)|->([A-Za-z_]\w*)|\b([A-Za-z]\w*_\w+)")
 _FEW = 3
+_HALF_A_CONDITION = re.compile(r"unterminated #|#\w+ without #if")
 _FILE_LIMIT = 60
 _NOT_TAKEN_APART = frozenset((ObjectionCode.NO_CHANGE, ObjectionCode.AMBIGUOUS_SYMBOL))
 
@@ -132,6 +133,8 @@ def wanted(update: Update, taken: frozenset[Change], objection: Objection) -> fr
                     more |= update.takers(word, place)
             if "bit-field" in line:
                 more |= {one for word in _QUOTED.findall(line) for one in update.retyped(word, place)}
+            if _HALF_A_CONDITION.search(line):
+                more |= update.of((place,))
             # What calls something otherwise may say so in lines that name nothing of it.
             if not more - taken and "error:" in line:
                 more |= update.of_name(function, place)

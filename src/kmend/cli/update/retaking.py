@@ -18,7 +18,7 @@ from kmend.cli.update.merging import Merger
 from kmend.exposure.units import units
 from kmend.kernels import store
 from kmend.kit.progress import Silent
-from kmend.model.fix import Fix, Objection
+from kmend.model.fix import Fix, Objection, ObjectionCode
 from kmend.model.kernel import Kit
 from kmend.model.livepatch import Livepatch
 from kmend.model.update import PartLeftOut, PlannedCve, PlannedFix, UpdatePlan
@@ -88,7 +88,16 @@ class Retaker:
         planned = self._fixes.get(fix.name)
         if planned is None or planned.exact:
             return Attempt(made=first, fix=fix)
-        return self._retaken(fix, planned, first, builds=builds, folder=folder) or Attempt(made=first, fix=fix)
+        said = [first]
+
+        def listening(fixes: Sequence[Fix], out: Path) -> Livepatch | tuple[Objection, ...]:
+            made = builds(fixes, out)
+            if not isinstance(made, Livepatch):
+                said.append(made)
+            return made
+
+        found = self._retaken(fix, planned, first, builds=listening, folder=folder)
+        return found or Attempt(made=_most_telling(said), fix=fix)
 
     def _retaken(
         self,
@@ -161,6 +170,12 @@ class Retaker:
     def _closed(self, fix: Fix, taking: Taking) -> tuple[str, ...]:
         planned = [self._cves[cve] for cve in fix.cves]
         return tuple(one.cve for one in planned if closes(taking, one.sources, one.named))
+
+
+def _most_telling(said: Sequence[tuple[Objection, ...]]) -> tuple[Objection, ...]:
+    """What stands in the way in the end: rather what cannot be than what a compiler missed on the way there."""
+    real = (one for one in said if one[0].code not in {ObjectionCode.COMPILE_FAILED, ObjectionCode.NO_CHANGE})
+    return next(real, said[0])
 
 
 def _not_named(update: Update, planned: PlannedFix, taking: Taking) -> tuple[PartLeftOut, ...]:

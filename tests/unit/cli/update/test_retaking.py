@@ -117,3 +117,17 @@ def test_what_cannot_be_built_at_all_is_refused(retaker: Retaker, tmp_path: Path
     found = attempt(retaker, tmp_path / "out", lambda _: objection("net/other.c", ObjectionCode.COMPILE_FAILED))
     assert not isinstance(found.made, Livepatch)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_reason_is_what_cannot_be_rather_than_what_a_compiler_missed(retaker: Retaker, tmp_path: Path) -> None:
+    """The compiler's complaint led to what the builder then objected to."""
+    codes = iter(
+        (ObjectionCode.COMPILE_FAILED, ObjectionCode.CHANGED_LAYOUT, *[ObjectionCode.COMPILE_FAILED] * 20)
+    )
+
+    def refusing(_: str) -> Objection:
+        return Objection(code=next(codes), place=f"{FILE}: one", reason="r", advice="a")
+
+    made = attempt(retaker, tmp_path / "out", refusing).made
+    assert isinstance(made, tuple)
+    assert made[0].code is ObjectionCode.CHANGED_LAYOUT
