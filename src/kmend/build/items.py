@@ -143,7 +143,10 @@ def _is_over(lines: list[str], start: int, at: int, *, body: bool) -> bool:
     if lines[at - 1].rstrip().endswith(";") or (body and _is_code(lines[start:at])):
         return True
     # DEFINE_FREE(…) and the like need no semicolon.
-    return _INVOKED.match(lines[start]) is not None and not "".join(lines[at : at + 1]).strip()
+    following = "".join(lines[at : at + 1])
+    return _INVOKED.match(lines[start]) is not None and (
+        not following.strip() or _INVOKED.match(following) is not None
+    )
 
 
 def _is_code(lines: Sequence[str]) -> bool:

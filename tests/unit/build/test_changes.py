@@ -124,7 +124,7 @@ def test_who_cleans_up_by_name_needs_what_says_how(tmp_path: Path) -> None:
     """``__free(box)`` and ``guard(box)`` mean what DEFINE_FREE(box, …) and DEFINE_GUARD(box, …) make."""
     code = '#include "user.h"\nint f(void)\n{\n\tint *x = 0;\n\treturn 1;\n}\n'
     fixed = code.replace("*x", "*x __free(box)").replace("return", "guard(lid)(x);\n\treturn")
-    made = "DEFINE_FREE(box, int *, if (_T) drop(_T))\n\nDEFINE_GUARD(lid, int *, lock(_T), unlock(_T))\n"
+    made = "DEFINE_FREE(box, int *, if (_T) drop(_T))\nDEFINE_GUARD(lid, int *, lock(_T), unlock(_T))\n"
     update = update_of(tmp_path, {HEADER: "\n", USER: code}, {HEADER: f"\n{made}", USER: fixed})
     assert names(begun(update, [USER]).changes) == {"f", "DEFINE_FREE_box_int", "DEFINE_GUARD_lid_int"}
 
