@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _CLONE = re.compile(r"\.(isra|constprop|part)\.\d+")
-_UNIQUE = re.compile(r"((?:^|\.)__UNIQUE_ID_\w*?)\d+(?=\.|$)")
+# The latter are entries of lists of types for BPF (include/linux/btf_ids.h).
+_UNIQUE = re.compile(r"((?:^|\.)(?:__UNIQUE_ID_\w*?|__BTF_ID__\w+?__))\d+(?=\.|$)")
 _NUMBERED = re.compile(r"\.\d+$")
 _COLD = ".cold"
 

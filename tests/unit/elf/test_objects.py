@@ -206,6 +206,7 @@ def test_unwind_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ("__UNIQUE_ID_ddebug123.45", "__UNIQUE_ID_ddebug."),
         ("__UNIQUE_ID_alias12", "__UNIQUE_ID_alias"),
         (".data.__UNIQUE_ID_state12", ".data.__UNIQUE_ID_state"),
+        ("__BTF_ID__struct__bpf_shtab2__8141419", "__BTF_ID__struct__bpf_shtab2__"),
         ("x86_64", "x86_64"),
     ],
 )
