@@ -8,6 +8,7 @@ import shutil
 import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from kmend.agent.apply import Host
 from kmend.linux.modules import module_error
@@ -63,9 +64,9 @@ class FakeMachine:
         (root / "sys/kernel/notes").write_bytes(make_notes(kernel.build_id))
         self.boot(boot)
 
-    def host(self, **settings: float) -> Host:
+    def host(self, **settings: Any) -> Host:
         """The machine as the agent takes it."""
-        return Host(root=self.root, loader=self, clock=self.clock, **settings)
+        return Host(root=self.root, loader=self, clock=self.clock, **{"soak": 10, **settings})
 
     def boot(self, number: int) -> None:
         """Start anew: nothing is loaded."""

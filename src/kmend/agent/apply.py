@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kmend.agent.config import Paths
+from kmend.agent.settings import Settings
 from kmend.agent.state import mark_of, quarantine, released, save_state
 from kmend.kit.errors import KmendError, MachineError, TrustError
 from kmend.linux.kernel import running_kernel
@@ -62,8 +63,9 @@ class Host:
     root: Path = Path("/")
     loader: Loader = field(default_factory=KernelLoader)
     clock: Clock = field(default_factory=WallClock)
+    settings: Settings = field(default_factory=Settings)
     transition_timeout: float = 60
-    soak: float = 10
+    soak: float = 15 * 60
 
     @property
     def paths(self) -> Paths:

@@ -40,6 +40,11 @@ class Paths:
         return self.root / "etc/kmend/agent.json"
 
     @property
+    def settings(self) -> Path:
+        """What the owner wants; may be missing."""
+        return self.root / "etc/kmend/agent.toml"
+
+    @property
     def pinned_root(self) -> Path:
         """The start of all trust."""
         return self.root / "etc/kmend/root.json"
@@ -63,6 +68,11 @@ class Paths:
     def seen(self) -> Path:
         """The trust cache: which versions were seen last. Forgetting it would allow rollbacks."""
         return self.library / "trust"
+
+    @property
+    def copy(self) -> Path:
+        """This host's own copy of what the repository offers it."""
+        return self.library / "copy"
 
     @property
     def lock(self) -> Path:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from kmend.agent.settings import Settings
 from kmend.agent.state import quarantine_of
+from kmend.agent.windows import within
 from kmend.linux.livepatch import LoadedLivepatch
 from kmend.model.host import AgentState, ChannelEntry
 from kmend.model.kernel import Kernel
@@ -22,6 +25,14 @@ class Verdict(StrEnum):
     HELD_BACK = "held-back"
     """Quarantined on this host."""
     SWITCHED_OFF = "switched-off"
+    BLOCKLISTED = "blocklisted"
+    """The owner does not want it."""
+    PINNED = "pinned"
+    """The owner wants another one, or an older one."""
+    DELAYED = "delayed"
+    """It is younger than the owner wants."""
+    OUTSIDE_WINDOW = "outside-window"
+    """It waits for a maintenance window."""
     BLOCKED = "blocked"
     """Somebody else's livepatch is loaded; replacing all would take it out too."""
 
@@ -47,17 +58,21 @@ def decide(
     loaded: Sequence[LoadedLivepatch],
     state: AgentState,
     switched_off: str,
+    settings: Settings,
+    now: datetime,
     despite_quarantine: bool = False,
 ) -> Decision:
     """Whether the offered livepatch is to be loaded, and because of what."""
     running = running_number(loaded)
-    verdict, because = _verdict(kernel, entry, loaded, running)
+    verdict, because = _verdict(kernel, entry, loaded, running=running, pin=settings.pin_number)
     if verdict == Verdict.AVAILABLE and entry is not None:
         held = quarantine_of(state, entry.livepatch)
         if switched_off:
             verdict, because = Verdict.SWITCHED_OFF, switched_off
         elif held and not despite_quarantine:
             verdict, because = Verdict.HELD_BACK, f"livepatch {held.number} is held back here: {held.reason}"
+        else:
+            verdict, because = _by_settings(entry, settings, now) or (verdict, because)
     return Decision(
         verdict=verdict,
         because=because,
@@ -68,20 +83,74 @@ def decide(
     )
 
 
+def latest_wanted(settings: Settings, now: datetime) -> datetime | None:
+    """The last moment at which a livepatch may have been published; None when the owner does not mind."""
+    limits = [settings.pin_date] if settings.pin_date else []
+    if settings.delay_hours:
+        limits.append(now - timedelta(hours=settings.delay_hours))
+    return min(limits, default=None)
+
+
+def in_time(entry: ChannelEntry, limit: datetime | None) -> bool:
+    """Whether an entry was published early enough; one that does not say when was not."""
+    return limit is None or (entry.published is not None and entry.published <= limit)
+
+
 def running_number(loaded: Sequence[LoadedLivepatch]) -> int | None:
     """The number of kmend's livepatch that is in effect, by its name in the kernel; the highest of several."""
     return max((one.number for one in loaded if one.enabled and one.number is not None), default=None)
 
 
+def _by_settings(entry: ChannelEntry, settings: Settings, now: datetime) -> tuple[Verdict, str] | None:
+    """Why the owner does not want this livepatch loaded now, if so."""
+    number = entry.livepatch.number
+    if blocked := _blocked(entry, settings.blocklist):
+        return Verdict.BLOCKLISTED, f"livepatch {number} is not wanted here: blocklist names {', '.join(blocked)}"
+    if settings.pin_number is not None and number != settings.pin_number:
+        return Verdict.PINNED, f"pin_number asks for livepatch {settings.pin_number}, not for {number}"
+    if not in_time(entry, latest_wanted(settings, now)):
+        return _too_young(entry, settings)
+    if not within(settings.windows, now, settings.zone):
+        named = " and ".join(map(str, settings.windows))
+        return Verdict.OUTSIDE_WINDOW, f"livepatch {number} waits for a window: {named} ({settings.time_zone})"
+    return None
+
+
+def _too_young(entry: ChannelEntry, settings: Settings) -> tuple[Verdict, str]:
+    number = entry.livepatch.number
+    if entry.published is None:
+        return Verdict.DELAYED, f"the repository does not say when livepatch {number} was published"
+    if settings.pin_date and entry.published > settings.pin_date:
+        return Verdict.PINNED, f"livepatch {number} was published after pin_date ({_at(entry.published)})"
+    ready = entry.published + timedelta(hours=settings.delay_hours)
+    return Verdict.DELAYED, f"livepatch {number} is loaded from {_at(ready)} on (delay_hours)"
+
+
+def _blocked(entry: ChannelEntry, blocklist: Sequence[str]) -> list[str]:
+    livepatch = entry.livepatch
+    names = {str(livepatch.number), *livepatch.cves, *(fix.name for fix in livepatch.fixes)}
+    return [one for one in blocklist if one in names]
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
 def _verdict(
-    kernel: Kernel, entry: ChannelEntry | None, loaded: Sequence[LoadedLivepatch], running: int | None
+    kernel: Kernel,
+    entry: ChannelEntry | None,
+    loaded: Sequence[LoadedLivepatch],
+    *,
+    running: int | None,
+    pin: int | None,
 ) -> tuple[Verdict, str]:
     if entry is None:
-        return Verdict.NOTHING_OFFERED, f"the channel has nothing for {kernel.release}"
+        what = "nothing" if pin is None else f"no livepatch {pin} (pin_number)"
+        return Verdict.NOTHING_OFFERED, f"the channel has {what} for {kernel.release}"
     offered = entry.livepatch
     if any(livepatch.name == offered.module and livepatch.enabled for livepatch in loaded):
         return Verdict.UP_TO_DATE, f"livepatch {offered.number} is loaded"
-    if running is not None and running > offered.number:
+    if running is not None and running > offered.number and pin != offered.number:
         return (
             Verdict.UP_TO_DATE,
             f"livepatch {running} is loaded, which is newer than the offered {offered.number}",

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from kmend.agent.apply import Host, apply, finish_interrupted, unload
 from kmend.agent.config import load_config, load_pinned_root, switched_off
-from kmend.agent.decide import Decision, Verdict, decide
+from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
+from kmend.agent.settings import Settings, UpdatePolicy
 from kmend.agent.state import after_reboot, load_state, save_state
-from kmend.kit.errors import MachineError
+from kmend.kit.errors import InputError, MachineError, TrustError
 from kmend.kit.files import lock
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import loaded_livepatches
 from kmend.model.host import AgentState, ChannelEntry, HostKernel
+from kmend.model.kernel import Kernel
 from kmend.trust.download import Limits
 from kmend.trust.repository import SignedRepository, open_repository
 
 _WHAT = "kmend agent"
+_LOOK_BACK = 1000
+"""Livepatches before the newest that a date or a delay is looked up in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,16 @@ class UpdateResult:
     replaced: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Offer:
+    """What a source offers this host, and where it is fetched from."""
+
+    repository: SignedRepository
+    number: int | None
+    """Of the livepatch to fetch; None for the newest."""
+    decision: Decision
+
+
 def check(host: Host, *, limits: Limits | None = None) -> Decision:
     """What the repository offers this host, verified, and what an update would do. Loads nothing.
 
@@ -39,8 +55,7 @@ def check(host: Host, *, limits: Limits | None = None) -> Decision:
     with lock(host.paths.lock, what=_WHAT):
         running = running_kernel(host.root)
         state = _recovered(host, running)
-        _, entry = _offer(host, running, limits)
-        return _decide(host, running, entry, state=state, despite_quarantine=False)
+        return _offer(host, running, state, limits=limits, despite_quarantine=False).decision
 
 
 def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool = False) -> UpdateResult:
@@ -54,20 +69,36 @@ def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool
     with lock(host.paths.lock, what=_WHAT):
         running = running_kernel(host.root)
         state = finish_interrupted(host, _recovered(host, running))
-        repository, entry = _offer(host, running, limits)
-        decision = _decide(host, running, entry, state=state, despite_quarantine=despite_quarantine)
+        offer = _offer(host, running, state, limits=limits, despite_quarantine=despite_quarantine)
+        decision = offer.decision
         if decision.verdict == Verdict.BLOCKED:
             raise MachineError(
                 f"Livepatch {decision.offered} is not loaded: {decision.because}.",
                 hint="Unload them first, or leave this host to whoever loaded them.",
             )
-        verified = repository.fetch(running.kernel) if decision.verdict == Verdict.AVAILABLE else None
+        wanted = decision.verdict == Verdict.AVAILABLE
+        verified = offer.repository.fetch(running.kernel, number=offer.number) if wanted else None
         if verified is None:
             return UpdateResult(decision=decision, applied=False, transition_ms=None, replaced=())
         done = apply(verified, host, state)
         return UpdateResult(
             decision=decision, applied=True, transition_ms=done.transition_ms, replaced=done.replaced
         )
+
+
+def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
+    """Bring this host's own copy up to what the repository offers; the decision as the copy alone allows it.
+
+    Raises:
+        TrustError: What the repository says cannot be trusted or read; the copy is as it was.
+        MachineError: The copy cannot be written.
+        BusyError: Another run is under way.
+    """
+    with lock(host.paths.lock, what=_WHAT):
+        running = running_kernel(host.root)
+        offer = _look(host, running, _recovered(host, running), source=_address(host), limits=limits)
+        offer.repository.keep(running.kernel, host.paths.copy, number=offer.number)
+        return offer.decision
 
 
 def unload_now(host: Host, *, hold: bool) -> tuple[str, ...]:
@@ -93,26 +124,86 @@ def _recovered(host: Host, running: HostKernel) -> AgentState:
     return current
 
 
-def _offer(host: Host, running: HostKernel, limits: Limits | None) -> tuple[SignedRepository, ChannelEntry | None]:
+def _offer(
+    host: Host, running: HostKernel, state: AgentState, *, limits: Limits | None, despite_quarantine: bool
+) -> _Offer:
+    """What is offered from where update_policy allows it to come from."""
+    policy = host.settings.update_policy
+
+    def look(source: str) -> _Offer:
+        return _look(host, running, state, source=source, limits=limits, despite_quarantine=despite_quarantine)
+
+    if policy == UpdatePolicy.REMOTE:
+        return look(_address(host))
+    if not host.paths.copy.is_dir() and policy == UpdatePolicy.LOCAL:
+        raise InputError(
+            'This host has no copy of its own yet, and update_policy is "local".',
+            hint="Run `kmend agent fetch` where the repository can be reached.",
+        )
+    if policy == UpdatePolicy.LOCAL:
+        return look(str(host.paths.copy))
+    with suppress(TrustError):
+        own = look(str(host.paths.copy))
+        if own.decision.verdict == Verdict.AVAILABLE:
+            return own
+    offer = look(_address(host))
+    offer.repository.keep(running.kernel, host.paths.copy, number=offer.number)
+    return offer
+
+
+def _look(
+    host: Host,
+    running: HostKernel,
+    state: AgentState,
+    *,
+    source: str,
+    limits: Limits | None,
+    despite_quarantine: bool = False,
+) -> _Offer:
+    """Read one source, verified, and decide."""
     config = load_config(host.paths)
     repository = open_repository(
-        config.repo,
-        channel=config.channel,
+        source,
+        channel=host.settings.channel or config.channel,
         pinned_root=load_pinned_root(host.paths, config),
         cache=host.paths.seen,
         limits=limits,
     )
-    return repository, repository.offered(running.kernel)
-
-
-def _decide(
-    host: Host, running: HostKernel, entry: ChannelEntry | None, *, state: AgentState, despite_quarantine: bool
-) -> Decision:
-    return decide(
+    now = host.clock.now()
+    entry, number = _wanted(repository, running.kernel, host.settings, now)
+    decision = decide(
         running.kernel,
         entry,
         loaded=loaded_livepatches(host.root),
         state=state,
         switched_off=switched_off(host.paths),
+        settings=host.settings,
+        now=now,
         despite_quarantine=despite_quarantine,
     )
+    return _Offer(repository=repository, number=number, decision=decision)
+
+
+def _address(host: Host) -> str:
+    return host.settings.repository or load_config(host.paths).repo
+
+
+def _wanted(
+    repository: SignedRepository, kernel: Kernel, settings: Settings, now: datetime
+) -> tuple[ChannelEntry | None, int | None]:
+    """The entry that the owner's pins and delay ask for, and its number unless it is the newest.
+
+    Where nothing is old enough it is the newest: the decision then says what it waits for.
+    """
+    if settings.pin_number is not None:
+        return repository.offered(kernel, number=settings.pin_number), settings.pin_number
+    newest = repository.offered(kernel)
+    limit = latest_wanted(settings, now)
+    if newest is None or in_time(newest, limit):
+        return newest, None
+    first = newest.livepatch.number - 1
+    for number in range(first, max(0, first - _LOOK_BACK), -1):
+        entry = repository.offered(kernel, number=number)
+        if entry is not None and in_time(entry, limit):
+            return entry, number
+    return newest, None

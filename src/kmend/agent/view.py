@@ -66,6 +66,11 @@ class HostInfo:
     """The enrolment, what was seen of the repository, and the loaded livepatch's manifest."""
 
     config: AgentConfig
+    repository: str
+    """In use: the settings' or the enrolment's."""
+    channel: str
+    settings: dict[str, str]
+    """What agent.toml sets, in words."""
     pinned_root: SeenRole
     seen: tuple[SeenRole, ...]
     livepatch: Livepatch | None
@@ -86,7 +91,7 @@ def status(host: Host) -> HostStatus:
         note=state.note,
         switched_off=switched_off(host.paths),
         quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
-        channel=load_config(host.paths).channel if host.paths.config.exists() else None,
+        channel=_channel(host),
     )
 
 
@@ -102,6 +107,9 @@ def info(host: Host) -> HostInfo:
     pinned = _seen(host.paths.pinned_root)
     return HostInfo(
         config=config,
+        repository=host.settings.repository or config.repo,
+        channel=host.settings.channel or config.channel,
+        settings=host.settings.in_words,
         pinned_root=pinned or SeenRole(role="root", version=0, expires=config.enrolled),
         seen=tuple(role for role in seen if role),
         livepatch=_state(host, here.boot_id).livepatch,
@@ -135,6 +143,12 @@ def _about(livepatch: Running) -> str:
 def _state(host: Host, boot_id: str) -> AgentState:
     now = host.clock.now()
     return after_reboot(load_state(host.paths, boot_id=boot_id, now=now), boot_id=boot_id, now=now)
+
+
+def _channel(host: Host) -> str | None:
+    if not host.paths.config.exists():
+        return None
+    return host.settings.channel or load_config(host.paths).channel
 
 
 def _running(livepatch: LoadedLivepatch, state: AgentState) -> Running:

@@ -15,7 +15,9 @@ import click
 from kmend import __version__
 from kmend.agent import config, sync, view
 from kmend.agent.apply import Host
+from kmend.agent.config import Paths
 from kmend.agent.decide import Verdict
+from kmend.agent.settings import load_settings
 from kmend.cli.main import run_command
 from kmend.cli.output import Seconds, show_json
 from kmend.kit.errors import InputError, KmendError
@@ -68,32 +70,43 @@ def check_verb(machine: Path, *, as_json: bool) -> int:
     """Say whether a livepatch is available; exit 0 nothing to do, 10 available, 1 could not tell."""
 
     def work() -> _Answer:
-        decision = sync.check(Host(root=machine))
+        decision = sync.check(_host(machine))
         wanted = decision.verdict in {Verdict.AVAILABLE, Verdict.BLOCKED}
         return _Answer(decision, f"{decision.verdict}: {decision.because}", AVAILABLE if wanted else 0)
 
     return _answer(work, as_json=as_json)
 
 
+@agent.command("fetch")
+@_json_option
+@click.pass_obj
+def fetch_verb(machine: Path, *, as_json: bool) -> int:
+    """Bring this host's own copy up to date, for update_policy local and local-first; loads nothing."""
+
+    def work() -> _Answer:
+        decision = sync.fetch_copy(_host(machine))
+        return _Answer(decision, f"The copy is up to date. {decision.verdict}: {decision.because}")
+
+    return _answer(work, as_json=as_json)
+
+
 @agent.command("update")
-@click.option(
-    "--soak", type=Seconds(), default=10.0, show_default=True, help="Seconds to watch the kernel after loading."
-)
+@click.option("--soak", type=Seconds(), help="Seconds to watch after loading; default: soak_minutes (15).")
 @click.option(
     "--timeout",
     type=Seconds(),
-    default=60.0,
-    show_default=True,
-    help="Seconds for the transition, then it is reverted.",
+    help="Seconds for the transition, then it is reverted; default: transition_seconds (60).",
 )
 @click.option("--despite-quarantine", is_flag=True, help="Load even what is held back on this host.")
 @_json_option
 @click.pass_obj
-def update_verb(machine: Path, *, soak: float, timeout: float, despite_quarantine: bool, as_json: bool) -> int:
+def update_verb(
+    machine: Path, *, soak: float | None, timeout: float | None, despite_quarantine: bool, as_json: bool
+) -> int:
     """Fetch, verify and load what the channel offers."""
 
     def work() -> _Answer:
-        host = Host(root=machine, soak=soak, transition_timeout=timeout)
+        host = _host(machine, soak=soak, timeout=timeout)
         done = sync.update(host, despite_quarantine=despite_quarantine)
         if not done.applied:
             return _Answer(done, f"{done.decision.verdict}: {done.decision.because}")
@@ -111,7 +124,7 @@ def status_verb(machine: Path, *, as_json: bool) -> int:
     """Show what the kernel runs now, and what the agent remembers."""
 
     def work() -> _Answer:
-        found = view.status(Host(root=machine))
+        found = view.status(_host(machine))
         return _Answer(found, _status_text(found))
 
     return _answer(work, as_json=as_json)
@@ -124,7 +137,7 @@ def info_verb(machine: Path, *, as_json: bool) -> int:
     """Show the enrolment, the signed versions seen last, and the loaded livepatch in full."""
 
     def work() -> _Answer:
-        found = view.info(Host(root=machine))
+        found = view.info(_host(machine))
         return _Answer(found, _info_text(found))
 
     return _answer(work, as_json=as_json)
@@ -132,14 +145,14 @@ def info_verb(machine: Path, *, as_json: bool) -> int:
 
 @agent.command("unload")
 @click.option("--no-hold", is_flag=True, help="Let the next update load it again.")
-@click.option("--timeout", type=Seconds(), default=60.0, show_default=True, help="Seconds for the transition.")
+@click.option("--timeout", type=Seconds(), help="Seconds for the transition; default: transition_seconds (60).")
 @_json_option
 @click.pass_obj
-def unload_verb(machine: Path, *, no_hold: bool, timeout: float, as_json: bool) -> int:
+def unload_verb(machine: Path, *, no_hold: bool, timeout: float | None, as_json: bool) -> int:
     """Take kmend's livepatch out of the kernel, and hold it back from now on."""
 
     def work() -> _Answer:
-        gone = sync.unload_now(Host(root=machine, transition_timeout=timeout), hold=not no_hold)
+        gone = sync.unload_now(_host(machine, timeout=timeout), hold=not no_hold)
         held = (
             "" if no_hold or not gone else " Held back from now on; `update --despite-quarantine` loads it again."
         )
@@ -156,7 +169,7 @@ def uname_verb(machine: Path, *, as_json: bool) -> int:
     """Print the kernel's release and the livepatch on top of it."""
 
     def work() -> _Answer:
-        text = view.effective_version(view.status(Host(root=machine)))
+        text = view.effective_version(view.status(_host(machine)))
         return _Answer({"effective_version": text}, text)
 
     return _answer(work, as_json=as_json)
@@ -166,6 +179,21 @@ def main() -> None:
     """Entry point of kmend-agent.pyz: the same verbs without the word agent."""
     command = click.version_option(__version__, prog_name="kmend-agent")(agent)
     sys.exit(run_command(command))
+
+
+def _host(machine: Path, *, soak: float | None = None, timeout: float | None = None) -> Host:
+    """The machine with its owner's settings, and what the command line says instead.
+
+    Raises:
+        InputError: agent.toml cannot be used.
+    """
+    settings = load_settings(Paths(root=machine).settings)
+    return Host(
+        root=machine,
+        settings=settings,
+        soak=settings.soak_minutes * 60 if soak is None else soak,
+        transition_timeout=settings.transition_seconds if timeout is None else timeout,
+    )
 
 
 def _answer(work: Callable[[], _Answer], *, as_json: bool) -> int:
@@ -221,14 +249,15 @@ def _status_text(found: view.HostStatus) -> str:
 
 def _info_text(found: view.HostInfo) -> str:
     lines = [
-        f"repository {found.config.repo}",
-        f"channel    {found.config.channel}",
+        f"repository {found.repository}",
+        f"channel    {found.channel}",
         f"root       version {found.pinned_root.version} pinned, sha256 {found.config.root_sha256}",
     ]
     lines += [
         f"seen       {role.role} version {role.version}, expires {role.expires:%Y-%m-%d %H:%M} UTC"
         for role in found.seen
     ]
+    lines += [f"setting    {name} = {value}" for name, value in found.settings.items()]
     if found.livepatch:
         lines.append(f"livepatch  {found.livepatch.number}, built by {found.livepatch.builder}")
         lines += [f"  closes   {', '.join(fix.cves) or '-'}: {fix.title}" for fix in found.livepatch.fixes]

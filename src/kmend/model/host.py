@@ -19,6 +19,8 @@ class ChannelEntry:
     """TUF target path of the signed module, under the channel's prefix."""
     module_sha256: str
     """Of the signed module."""
+    published: datetime | None = None
+    """When it came into the channel; None in entries of releases that did not write it."""
 
 
 class AgentPhase(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from kmend.kit.errors import InputError, KmendError
@@ -231,7 +231,7 @@ def _release(
         place.keyring.check_channel(channel)
         contents = load_contents(place)
         _check_number(place, contents, livepatch, channel)
-        entry, files = _files(livepatch, signed, channel)
+        entry, files = _files(livepatch, signed, channel, now=now)
         add_targets(contents, channel, files | extra)
         progress.step("Writing, and reading back as a host would")
         check = _reader(place, channel=channel, expected=entry)
@@ -251,12 +251,15 @@ def _check_number(place: Place, contents: Contents, livepatch: Livepatch, channe
         )
 
 
-def _files(livepatch: Livepatch, signed: bytes, channel: str) -> tuple[ChannelEntry, dict[str, bytes]]:
+def _files(
+    livepatch: Livepatch, signed: bytes, channel: str, *, now: datetime
+) -> tuple[ChannelEntry, dict[str, bytes]]:
     build_id = livepatch.kernel.build_id
     entry = ChannelEntry(
         livepatch=livepatch,
         module_target=layout.module_target(channel, build_id, module=livepatch.module),
         module_sha256=hashlib.sha256(signed).hexdigest(),
+        published=now.astimezone(UTC),
     )
     text = wire.dump(entry).encode()
     return entry, {

@@ -34,7 +34,7 @@ from tuf.api.metadata import Metadata, TargetFile
 from tuf.ngclient import Updater, UpdaterConfig
 
 from kmend.kit.errors import InputError, TrustError
-from kmend.kit.files import sync_folder, write_problem
+from kmend.kit.files import sync_folder, write_atomic, write_problem
 from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
@@ -48,40 +48,81 @@ from kmend.trust.refusal import Refusal, reason_of, refused
 class SignedRepository:
     """One consistent, verified view of a repository; made by ``open_repository``."""
 
-    def __init__(self, updater: Updater, *, channel: str, source: str, fetcher: Any, limits: Limits) -> None:
+    def __init__(
+        self, updater: Updater, *, channel: str, source: str, fetcher: Any, limits: Limits, cache: Path
+    ) -> None:
         self._updater = updater
+        self._cache = cache
         self._channel = channel
         self._source = source
         self._fetcher = fetcher
         self._limits = limits
-        self._offered: dict[str, ChannelEntry | None] = {}
+        self._offered: dict[tuple[str, int | None], ChannelEntry | None] = {}
+        self._entry_files: dict[str, bytes] = {}
 
-    def offered(self, kernel: Kernel) -> ChannelEntry | None:
+    def offered(self, kernel: Kernel, *, number: int | None = None) -> ChannelEntry | None:
         """What the channel holds for this kernel (points 5 to 8), or None.
 
+        Args:
+            kernel: The kernel.
+            number: An earlier livepatch that the channel still lists, instead of the newest.
+
         Raises:
             TrustError: Something does not hold, or could not be fetched.
         """
-        if kernel.build_id not in self._offered:
-            self._offered[kernel.build_id] = self._read_entry(kernel)
-        return self._offered[kernel.build_id]
+        key = (kernel.build_id, number)
+        if key not in self._offered:
+            self._offered[key] = self._read_entry(kernel, number)
+        return self._offered[key]
 
-    def _read_entry(self, kernel: Kernel) -> ChannelEntry | None:
-        target = layout.entry_target(self._channel, layout.check_build_id(kernel.build_id))
-        content = self._target(target, self._limits.entry)
-        if content is None:
+    def _read_entry(self, kernel: Kernel, number: int | None) -> ChannelEntry | None:
+        build_id = layout.check_build_id(kernel.build_id)
+        target = layout.entry_target(self._channel, build_id)
+        if number is not None:
+            target = layout.numbered_entry_target(self._channel, build_id, number=number)
+        info = self._listed(target)
+        if info is None:
             return None
+        content = self._download(info, self._limits.entry)
         entry = _parse_entry(content, target)
         _check_kernel(entry, kernel)
+        if number is not None and entry.livepatch.number != number:
+            detail = f"it holds livepatch {entry.livepatch.number}"
+            raise refused(Refusal.INCONSISTENT, what=target, detail=detail)
+        self._entry_files[_file_of(info)] = content
         return entry
 
-    def fetch(self, kernel: Kernel) -> VerifiedLivepatch | None:
+    def keep(self, kernel: Kernel, folder: Path, *, number: int | None = None) -> None:
+        """Keep in a folder what this view offers, so that it can be opened again without the repository.
+
+        The folder holds the timestamp, the entries that were read, and the module; the rest of the metadata stays
+        in the cache. Opening it checks every point anew, expiries too.
+
+        Raises:
+            TrustError: Something does not hold, or could not be fetched.
+            MachineError: It cannot be written.
+        """
+        entry = self.offered(kernel, number=number)
+        module = self._listed(entry.module_target) if entry else None
+        kept = {} if module is None else {_file_of(module): module.length}
+        new = dict(self._entry_files)
+        try:
+            for name, length in kept.items():
+                if not _has(folder, name, length) and (verified := self.fetch(kernel, number=number)):
+                    new[name] = verified.content
+            _write_kept(folder, new, keep=set(kept), timestamp=(self._cache / "timestamp.json").read_bytes())
+        except OSError as error:
+            raise write_problem(folder, error) from error
+
+    def fetch(self, kernel: Kernel, *, number: int | None = None) -> VerifiedLivepatch | None:
         """The module that is offered for this kernel (points 8 to 10), as proof that every point held; or None.
+
+        ``number`` asks for an earlier livepatch that the channel still lists.
 
         Raises:
             TrustError: Something does not hold, or could not be fetched.
         """
-        entry = self.offered(kernel)
+        entry = self.offered(kernel, number=number)
         if entry is None:
             return None
         expected = layout.module_target(self._channel, kernel.build_id, module=entry.livepatch.module)
@@ -95,18 +136,18 @@ class SignedRepository:
 
     def _target(self, path: str, limit: int) -> bytes | None:
         """A target's verified bytes, or None when no trusted role lists it."""
-        with _refusals(path):
-            info = self._updater.get_targetinfo(path)
+        info = self._listed(path)
         return None if info is None else self._download(info, limit)
+
+    def _listed(self, path: str) -> TargetFile | None:
+        with _refusals(path):
+            return self._updater.get_targetinfo(path)
 
     def _download(self, info: TargetFile, limit: int) -> bytes:
         name = info.path
         if info.length > limit:
             raise refused(Refusal.TOO_LONG, what=name, detail=f"{info.length} bytes, {limit} are allowed")
-        sha256 = info.hashes.get("sha256")
-        if not sha256:
-            raise refused(Refusal.UNREADABLE, what=name, detail="signed without a SHA-256")
-        url = f"{self._source}{layout.TARGETS}/{layout.stored_as(name, sha256)}"
+        url = f"{self._source}{layout.TARGETS}/{_file_of(info)}"
         with _refusals(name):
             content: bytes = self._fetcher.download_bytes(url, info.length)
         if len(content) < info.length:
@@ -152,7 +193,7 @@ def open_repository(
             updater.refresh()
         finally:
             _make_durable(cache)
-    return SignedRepository(updater, channel=channel, source=base, fetcher=fetcher, limits=bounds)
+    return SignedRepository(updater, channel=channel, source=base, fetcher=fetcher, limits=bounds, cache=cache)
 
 
 def fetch(
@@ -197,6 +238,34 @@ def _check_kernel(entry: ChannelEntry, kernel: Kernel) -> None:
             hint="Publish a livepatch that was built for this kernel.",
             reason=Refusal.OTHER_KERNEL,
         )
+
+
+def _file_of(info: TargetFile) -> str:
+    """Where a target lies under ``targets/``."""
+    sha256 = info.hashes.get("sha256")
+    if not sha256:
+        raise refused(Refusal.UNREADABLE, what=info.path, detail="signed without a SHA-256")
+    return layout.stored_as(info.path, sha256)
+
+
+def _has(folder: Path, name: str, length: int) -> bool:
+    path = folder / layout.TARGETS / name
+    return path.exists() and path.stat().st_size == length
+
+
+def _write_kept(folder: Path, files: dict[str, bytes], *, keep: set[str], timestamp: bytes) -> None:
+    """Make a folder hold these files and those to keep under ``targets/``; what is no longer wanted goes last."""
+    targets = folder / layout.TARGETS
+    for name, content in files.items():
+        if not _has(folder, name, len(content)):
+            write_atomic(targets / name, content, mode=0o600)
+    place = folder / layout.METADATA / "timestamp.json"
+    if not place.exists() or place.read_bytes() != timestamp:
+        write_atomic(place, timestamp, mode=0o600)
+    wanted = {targets / name for name in (*files, *keep)}
+    for path in targets.rglob("*"):
+        if path.is_file() and path not in wanted:
+            path.unlink()
 
 
 def _check_module(entry: ChannelEntry, content: bytes) -> None:

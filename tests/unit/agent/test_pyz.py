@@ -29,12 +29,6 @@ def agent_file(tmp_path_factory):
 
 
 @pytest.fixture
-def made(tmp_path, template):
-    """A repository with livepatch 1 in edge."""
-    return SimulatedRepository(tmp_path / "release", template=template)
-
-
-@pytest.fixture
 def address(made):
     """The repository behind a plain static web server."""
 

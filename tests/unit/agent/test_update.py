@@ -19,20 +19,6 @@ from makers.nouns import KERNEL, OTHER_KERNEL, make_livepatch
 from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 
 
-@pytest.fixture
-def made(tmp_path, template):
-    """A repository with livepatch 1 in edge."""
-    return SimulatedRepository(tmp_path / "release", template=template)
-
-
-@pytest.fixture
-def machine(tmp_path, made):
-    """An enrolled machine that runs the kernel that the livepatch is for."""
-    fake = FakeMachine(tmp_path / "machine")
-    enrol(fake, made)
-    return fake
-
-
 def enrol(fake, made):
     """Let a machine follow edge."""
     host = fake.host()

@@ -75,7 +75,7 @@ def apply(
     runs = [enrolled]
     runs.append(_said(host, ["check"], expected=CHECK_AVAILABLE, timeline=timeline))
     _rest(host, until=before.at + _CALM_MS)
-    runs.append(_said(host, ["update"], expected=0, timeline=timeline))
+    runs.append(_said(host, ["update", "--soak", "10"], expected=0, timeline=timeline))
     with timeline.stage("probe", "Asking the probe again") as came:
         after = together(host.probe().values())
         came.append(f"run inside the unprivileged container “{PROBING}”, it says: {after}")
