@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 
 from kmend.kit.errors import InputError
@@ -51,7 +52,7 @@ class Paths:
 
     @property
     def switch(self) -> Path:
-        """While this file exists, nothing is loaded."""
+        """While this file exists, the agent is switched off."""
         return self.root / "etc/kmend/disabled"
 
     @property
@@ -149,10 +150,29 @@ def load_pinned_root(paths: Paths, config: AgentConfig) -> bytes:
     return content
 
 
-def switched_off(paths: Paths) -> str:
-    """Why nothing is to be loaded on this host, or nothing: the kill switches."""
+class Switch(StrEnum):
+    """What a kill switch switches off."""
+
+    OFF = "off"
+    """The agent: the repository is not asked, nothing is loaded."""
+    NO_APPLY = "no-apply"
+    """Loading: what is offered is looked at and said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedOff:
+    """A kill switch that is set, and where."""
+
+    switch: Switch
+    because: str
+
+
+def switched_off(paths: Paths) -> SwitchedOff | None:
+    """The kill switch that is set on this host, if any; of two the stronger one."""
     if paths.switch.exists():
-        return f"{paths.switch} exists"
-    if "kmend=off" in command_line(paths.root):
-        return "the kernel command line says kmend=off"
-    return ""
+        return SwitchedOff(switch=Switch.OFF, because=f"{paths.switch} exists")
+    words = command_line(paths.root)
+    for switch in Switch:
+        if f"kmend={switch}" in words:
+            return SwitchedOff(switch=switch, because=f"the kernel command line says kmend={switch}")
+    return None

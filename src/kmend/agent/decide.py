@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from kmend.agent.config import Switch, SwitchedOff
 from kmend.agent.settings import Settings
 from kmend.agent.state import quarantine_of
 from kmend.agent.windows import within
@@ -57,7 +58,7 @@ def decide(
     *,
     loaded: Sequence[LoadedLivepatch],
     state: AgentState,
-    switched_off: str,
+    switched_off: SwitchedOff | None,
     settings: Settings,
     now: datetime,
     despite_quarantine: bool = False,
@@ -65,10 +66,12 @@ def decide(
     """Whether the offered livepatch is to be loaded, and because of what."""
     running = running_number(loaded)
     verdict, because = _verdict(kernel, entry, loaded, running=running, pin=settings.pin_number)
-    if verdict == Verdict.AVAILABLE and entry is not None:
+    if switched_off and switched_off.switch == Switch.OFF:
+        verdict, because = Verdict.SWITCHED_OFF, switched_off.because
+    elif verdict == Verdict.AVAILABLE and entry is not None:
         held = quarantine_of(state, entry.livepatch)
         if switched_off:
-            verdict, because = Verdict.SWITCHED_OFF, switched_off
+            verdict, because = Verdict.SWITCHED_OFF, switched_off.because
         elif held and not despite_quarantine:
             verdict, because = Verdict.HELD_BACK, f"livepatch {held.number} is held back here: {held.reason}"
         else:

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,9 @@ class Settings:
         return {name: _word(value) for name, value in changed.items() if value != getattr(Settings(), name)}
 
     @property
-    def zone(self) -> ZoneInfo:
-        """The time zone of the windows."""
-        return ZoneInfo(self.time_zone)
+    def zone(self) -> tzinfo:
+        """The time zone of the windows; UTC needs no tzdata on the host."""
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
 
 KEYS = tuple(field.name for field in fields(Settings))
@@ -173,7 +173,7 @@ def _moment(key: str, value: Any) -> datetime:
 def _zone(key: str, value: Any) -> str:
     text = _text(key, value)
     try:
-        ZoneInfo(text)
+        Settings(time_zone=text).zone.utcoffset(None)
     except (OSError, ValueError, LookupError):
         raise ValueError(f"{key}: this host knows no time zone {text!r}") from None
     return text

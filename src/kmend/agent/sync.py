@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kmend.agent.apply import Host, apply, finish_interrupted, unload
-from kmend.agent.config import load_config, load_pinned_root, switched_off
+from kmend.agent.config import Switch, load_config, load_pinned_root, switched_off
 from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
 from kmend.agent.settings import Settings, UpdatePolicy
 from kmend.agent.state import after_reboot, load_state, save_state
@@ -39,7 +39,8 @@ class UpdateResult:
 class _Offer:
     """What a source offers this host, and where it is fetched from."""
 
-    repository: SignedRepository
+    repository: SignedRepository | None
+    """None when nobody was asked."""
     number: int | None
     """Of the livepatch to fetch; None for the newest."""
     decision: Decision
@@ -76,8 +77,9 @@ def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool
                 f"Livepatch {decision.offered} is not loaded: {decision.because}.",
                 hint="Unload them first, or leave this host to whoever loaded them.",
             )
-        wanted = decision.verdict == Verdict.AVAILABLE
-        verified = offer.repository.fetch(running.kernel, number=offer.number) if wanted else None
+        verified = None
+        if offer.repository and decision.verdict == Verdict.AVAILABLE:
+            verified = offer.repository.fetch(running.kernel, number=offer.number)
         if verified is None:
             return UpdateResult(decision=decision, applied=False, transition_ms=None, replaced=())
         done = apply(verified, host, state)
@@ -96,9 +98,11 @@ def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
     """
     with lock(host.paths.lock, what=_WHAT):
         running = running_kernel(host.root)
-        offer = _look(host, running, _recovered(host, running), source=_address(host), limits=limits)
-        offer.repository.keep(running.kernel, host.paths.copy, number=offer.number)
-        return offer.decision
+        state = _recovered(host, running)
+        switch = switched_off(host.paths)
+        if switch and switch.switch == Switch.OFF:
+            return _decided(host, running, None, state=state).decision
+        return _kept(host, running, _look(host, running, state, source=_address(host), limits=limits)).decision
 
 
 def unload_now(host: Host, *, hold: bool) -> tuple[str, ...]:
@@ -127,8 +131,11 @@ def _recovered(host: Host, running: HostKernel) -> AgentState:
 def _offer(
     host: Host, running: HostKernel, state: AgentState, *, limits: Limits | None, despite_quarantine: bool
 ) -> _Offer:
-    """What is offered from where update_policy allows it to come from."""
+    """What is offered from where update_policy allows it to come from; an agent that is off asks nobody."""
     policy = host.settings.update_policy
+    switch = switched_off(host.paths)
+    if switch and switch.switch == Switch.OFF:
+        return _decided(host, running, None, state=state)
 
     def look(source: str) -> _Offer:
         return _look(host, running, state, source=source, limits=limits, despite_quarantine=despite_quarantine)
@@ -146,8 +153,13 @@ def _offer(
         own = look(str(host.paths.copy))
         if own.decision.verdict == Verdict.AVAILABLE:
             return own
-    offer = look(_address(host))
-    offer.repository.keep(running.kernel, host.paths.copy, number=offer.number)
+    return _kept(host, running, look(_address(host)))
+
+
+def _kept(host: Host, running: HostKernel, offer: _Offer) -> _Offer:
+    """The offer, once this host has a copy of its own of it."""
+    if offer.repository:
+        offer.repository.keep(running.kernel, host.paths.copy, number=offer.number)
     return offer
 
 
@@ -169,8 +181,19 @@ def _look(
         cache=host.paths.seen,
         limits=limits,
     )
+    return _decided(host, running, repository, state=state, despite_quarantine=despite_quarantine)
+
+
+def _decided(
+    host: Host,
+    running: HostKernel,
+    repository: SignedRepository | None,
+    *,
+    state: AgentState,
+    despite_quarantine: bool = False,
+) -> _Offer:
     now = host.clock.now()
-    entry, number = _wanted(repository, running.kernel, host.settings, now)
+    entry, number = _wanted(repository, running.kernel, host.settings, now) if repository else (None, None)
     decision = decide(
         running.kernel,
         entry,

@@ -11,7 +11,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
 from kmend.agent.apply import Host
-from kmend.agent.config import AgentConfig, load_config, switched_off
+from kmend.agent.config import AgentConfig, SwitchedOff, load_config, switched_off
 from kmend.agent.state import after_reboot, load_state
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
@@ -46,7 +46,8 @@ class HostStatus:
     agrees: bool
     """Whether the kernel and the agent's memory say the same."""
     note: str
-    switched_off: str
+    switched_off: SwitchedOff | None
+    """The kill switch that is set."""
     quarantined: tuple[Quarantine, ...]
     channel: str | None
     """None when the host is not enrolled."""

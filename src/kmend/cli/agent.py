@@ -85,7 +85,8 @@ def fetch_verb(machine: Path, *, as_json: bool) -> int:
 
     def work() -> _Answer:
         decision = sync.fetch_copy(_host(machine))
-        return _Answer(decision, f"The copy is up to date. {decision.verdict}: {decision.because}")
+        kept = "" if decision.verdict == Verdict.SWITCHED_OFF else "The copy is up to date. "
+        return _Answer(decision, f"{kept}{decision.verdict}: {decision.because}")
 
     return _answer(work, as_json=as_json)
 
@@ -242,7 +243,7 @@ def _status_text(found: view.HostStatus) -> str:
     if found.note:
         lines.append(f"note       {found.note}")
     if found.switched_off:
-        lines.append(f"off        {found.switched_off}")
+        lines.append(f"{found.switched_off.switch:<10} {found.switched_off.because}")
     lines += [f"held back  livepatch {held.number}: {held.reason}" for held in found.quarantined]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmend.agent.config import Switch, SwitchedOff
 from kmend.agent.decide import Verdict, decide
 from kmend.agent.settings import Settings
 from kmend.agent.state import mark_of, quarantine
@@ -36,7 +37,7 @@ def loaded(*names):
 
 def ask(offered, *names, settings=None, **options):
     """The decision about an entry, with these livepatches loaded."""
-    options = {"state": FRESH, "switched_off": "", "now": NOW} | options
+    options = {"state": FRESH, "switched_off": None, "now": NOW} | options
     return decide(KERNEL, offered, loaded=loaded(*names), settings=settings or Settings(), **options)
 
 
@@ -119,7 +120,13 @@ def test_a_pinned_number_that_is_not_there():
 def test_the_switch_and_the_quarantine_come_first():
     """What protects the host is named before what the owner wishes."""
     settings = Settings(blocklist=("3",))
-    assert ask(entry(), settings=settings, switched_off="x").verdict == Verdict.SWITCHED_OFF
+    switch = SwitchedOff(switch=Switch.NO_APPLY, because="the kernel command line says kmend=no-apply")
+    decision = ask(entry(), settings=settings, switched_off=switch)
+    assert (decision.verdict, decision.because) == (Verdict.SWITCHED_OFF, switch.because)
+    assert ask(entry(), "kmend_3", switched_off=switch).verdict == Verdict.UP_TO_DATE
+    off = replace(switch, switch=Switch.OFF)
+    assert ask(entry(), "kmend_3", switched_off=off).verdict == Verdict.SWITCHED_OFF
+    assert ask(None, switched_off=off).verdict == Verdict.SWITCHED_OFF
     held = quarantine(FRESH, mark_of(make_livepatch(3)), reason="it oopsed", now=NOW)
     assert ask(entry(), settings=settings, state=held).verdict == Verdict.HELD_BACK
     assert ask(entry(), settings=settings, state=held, despite_quarantine=True).verdict == Verdict.BLOCKLISTED

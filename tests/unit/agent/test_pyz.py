@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from makers.machine import FakeMachine
-from makers.repository import SimulatedRepository, flip_bit
+from makers.repository import flip_bit
 
 ROOT = Path(__file__).parents[3]
 SYSTEM_PYTHON = "/usr/bin/python3"

@@ -8,6 +8,7 @@ import pytest
 
 from kmend.agent import config, sync, view
 from kmend.agent.apply import apply
+from kmend.agent.config import Switch
 from kmend.agent.decide import Verdict
 from kmend.agent.state import load_state, save_state
 from kmend.kit.errors import BusyError, InputError, KmendError, MachineError, TrustError
@@ -340,15 +341,45 @@ def test_others_livepatches_are_left_alone(machine):
     assert machine.livepatches() == ["kpatch_5_10"]
 
 
-def test_kill_switches(machine):
-    """A file or a word on the kernel command line keeps everything out."""
-    switch = machine.root / "etc/kmend/disabled"
-    switch.touch()
-    assert sync.update(machine.host()).decision.verdict == Verdict.SWITCHED_OFF
-    switch.unlink()
-    (machine.root / "proc/cmdline").write_text("ro quiet kmend=off\n")
-    assert sync.check(machine.host()).verdict == Verdict.SWITCHED_OFF
+SWITCHES = {
+    "file": (lambda root: (root / "etc/kmend/disabled").touch(), Switch.OFF),
+    "off": (lambda root: (root / "proc/cmdline").write_text("ro kmend=off quiet\n"), Switch.OFF),
+    "no-apply": (lambda root: (root / "proc/cmdline").write_text("ro kmend=no-apply\n"), Switch.NO_APPLY),
+    "both": (lambda root: (root / "proc/cmdline").write_text("kmend=no-apply kmend=off\n"), Switch.OFF),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_kill_switches(machine, made, name):
+    """A file or a word on the kernel command line keeps everything out, and status says which."""
+    turn, switch = SWITCHES[name]
+    turn(machine.root)
+    for verb in (sync.check, sync.fetch_copy, lambda host: sync.update(host, despite_quarantine=True).decision):
+        assert verb(machine.host()).verdict == Verdict.SWITCHED_OFF
     assert machine.loaded == []
+    assert view.status(machine.host()).switched_off.switch == switch
+    shutil.rmtree(made.repo)
+    if switch == Switch.OFF:  # nobody is asked
+        assert sync.check(machine.host()).verdict == Verdict.SWITCHED_OFF
+    else:
+        with pytest.raises(TrustError):
+            sync.check(machine.host())
+
+
+def test_no_switch(machine):
+    """Words that only look like one do nothing."""
+    (machine.root / "proc/cmdline").write_text("ro kmend=offline nokmend=off\n")
+    assert view.status(machine.host()).switched_off is None
+    assert sync.update(machine.host()).applied
+
+
+def test_a_switch_keeps_what_is_loaded(machine):
+    """Switching off takes nothing out, and unload still works."""
+    sync.update(machine.host())
+    (machine.root / "etc/kmend/disabled").touch()
+    assert not sync.update(machine.host()).applied
+    assert machine.livepatches() == ["kmend_1"]
+    assert sync.unload_now(machine.host(), hold=False) == ("kmend_1",)
 
 
 def test_a_host_that_is_not_enrolled(tmp_path):
