@@ -12,6 +12,7 @@ from typing import Any
 
 from kmend.agent.apply import Host
 from kmend.linux.modules import module_error
+from kmend.model.host import ContainerRuns
 from kmend.model.kernel import Kernel
 from makers.nouns import KERNEL
 
@@ -38,6 +39,38 @@ class FakeClock:
             tick()
 
 
+class FakeSurroundings:
+    """Units and containers as tests set them; ``None`` means that nobody answers."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] | None = []
+        self.containers: dict[str, list[ContainerRuns] | None] = {}
+        self.down: bool | None = False
+
+    def failed_units(self) -> tuple[str, ...] | None:
+        """What systemctl would list."""
+        return None if self.failed is None else tuple(self.failed)
+
+    def going_down(self) -> bool | None:
+        """What systemctl is-system-running would mean."""
+        return self.down
+
+    def runtimes(self) -> tuple[str, ...]:
+        """Whose programs are there."""
+        return tuple(self.containers)
+
+    def container_runs(self, runtime: str, *, now: datetime) -> tuple[ContainerRuns, ...] | None:
+        """What the runtime would list."""
+        listed = self.containers[runtime]
+        return None if listed is None else tuple(listed)
+
+    def run(self, name: str, *, restarts: int = 0, steady: bool = True, runtime: str = "docker") -> None:
+        """A container is there, and has been started again so many times."""
+        runs = ContainerRuns(runtime=runtime, id=f"id-{name}", name=name, restarts=restarts, steady=steady)
+        others = [one for one in self.containers.get(runtime) or [] if one.name != name]
+        self.containers[runtime] = [*others, runs]
+
+
 class FakeMachine:
     """The folder and the kernel in it.
 
@@ -49,6 +82,7 @@ class FakeMachine:
         self.root = root
         self.kernel = kernel
         self.clock = FakeClock()
+        self.around = FakeSurroundings()
         self.clock.ticks.append(self._work)
         self.transition_ticks: int | None = 2
         self.refuse = 0
@@ -66,7 +100,7 @@ class FakeMachine:
 
     def host(self, **settings: Any) -> Host:
         """The machine as the agent takes it."""
-        return Host(root=self.root, loader=self, clock=self.clock, **{"soak": 10, **settings})
+        return Host(root=self.root, loader=self, clock=self.clock, around=self.around, **{"soak": 10, **settings})
 
     def boot(self, number: int) -> None:
         """Start anew: nothing is loaded."""

@@ -12,13 +12,14 @@ from typing import Protocol
 
 from kmend.agent.config import Paths
 from kmend.agent.settings import Settings
+from kmend.agent.soak import LinuxSurroundings, Surroundings, begin
 from kmend.agent.state import mark_of, quarantine, released, save_state
 from kmend.kit.errors import KmendError, MachineError, TrustError
 from kmend.linux.kernel import running_kernel
-from kmend.linux.kernel_log import LogLine, newest_record, read_kernel_log, trouble_in
+from kmend.linux.kernel_log import LogLine, read_kernel_log
 from kmend.linux.livepatch import PREFIX, disable, livepatch_named, loaded_livepatches
 from kmend.linux.modules import KernelLoader, Loader, ModuleError, loaded_modules
-from kmend.model.host import AgentPhase, AgentState
+from kmend.model.host import AgentPhase, AgentState, Watch
 from kmend.model.livepatch import Livepatch
 from kmend.trust.proof import VerifiedLivepatch
 from kmend.trust.refusal import Refusal
@@ -66,6 +67,7 @@ class Host:
     settings: Settings = field(default_factory=Settings)
     transition_timeout: float = 60
     soak: float = 15 * 60
+    around: Surroundings = field(default_factory=LinuxSurroundings)
 
     @property
     def paths(self) -> Paths:
@@ -74,41 +76,48 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What loading did."""
+class Loaded:
+    """What loading did; the livepatch is in effect, and the watch begins."""
 
     state: AgentState
     transition_ms: float
-    replaced: tuple[str, ...]
-    """Older livepatches of kmend that were taken out of the kernel."""
 
 
-def apply(verified: VerifiedLivepatch, host: Host, state: AgentState) -> Applied:
-    """Load a verified livepatch and watch it; on any doubt the kernel is put back as it was.
+def apply(verified: VerifiedLivepatch, host: Host, state: AgentState) -> Loaded:
+    """Load a verified livepatch; on any doubt the kernel is put back as it was.
 
     Raises:
         TrustError: It was built for another kernel.
-        MachineError: It cannot be loaded, its transition did not end, or the kernel complained; it is out again.
+        MachineError: It cannot be loaded, or its transition did not end; it is out again.
     """
     livepatch = verified.livepatch
     _check_kernel(livepatch, host)
-    before = newest_record(host.root)
-    loading = _note(host, released(state, mark_of(livepatch)), AgentPhase.LOADING, livepatch=livepatch)
-    begin = host.clock.monotonic()
+    watch = _begin_watch(host)
+    fresh = replace(released(state, mark_of(livepatch)), watch=watch)
+    loading = note(host, fresh, AgentPhase.LOADING, livepatch=livepatch)
+    begun = host.clock.monotonic()
     try:
         host.loader.load(livepatch.module, verified.content)
     except ModuleError as error:
         save_state(host.paths, replace(state, note=error.message, changed=host.clock.now()))
-        raise _explained(error, read_kernel_log(host.root, after=before)) from error
-    if not _wait(host, lambda: _settled(livepatch.module, host)):
-        raise _taken_back(host, loading, state, reason=_stuck(host), guilty=False)
-    took = (host.clock.monotonic() - begin) * 1000
-    soaking = _note(host, loading, AgentPhase.SOAKING, livepatch=livepatch)
-    if trouble := _watch(host, livepatch, after=before):
-        raise _taken_back(host, soaking, state, reason=trouble, guilty=True)
-    gone = remove_replaced(host, keep=livepatch.module)
-    applied = _note(host, soaking, AgentPhase.APPLIED, livepatch=livepatch)
-    return Applied(state=applied, transition_ms=round(took, 1), replaced=gone)
+        raise _explained(error, read_kernel_log(host.root, after=watch.log_mark)) from error
+    if not _wait(host, lambda: settled(livepatch.module, host)):
+        raise taken_back(host, loading, state.livepatch, reason=_stuck(host), guilty=False)
+    took = (host.clock.monotonic() - begun) * 1000
+    return Loaded(state=begin_soak(host, loading), transition_ms=round(took, 1))
+
+
+def begin_soak(host: Host, state: AgentState) -> AgentState:
+    """Write down that the watch begins now; how the host was before stays."""
+    watch = state.watch or _begin_watch(host)
+    fresh = replace(state, watch=replace(watch, began=host.clock.monotonic()))
+    return note(host, fresh, AgentPhase.SOAKING, livepatch=state.livepatch)
+
+
+def end_soak(host: Host, state: AgentState) -> tuple[AgentState, tuple[str, ...]]:
+    """The livepatch stays: what it replaced is removed; returns the new state and those names."""
+    gone = remove_replaced(host, keep=state.livepatch.module if state.livepatch else "")
+    return note(host, state, AgentPhase.APPLIED, livepatch=state.livepatch), gone
 
 
 def unload(host: Host, state: AgentState, *, hold: bool) -> tuple[AgentState, tuple[str, ...]]:
@@ -122,7 +131,7 @@ def unload(host: Host, state: AgentState, *, hold: bool) -> tuple[AgentState, tu
     Raises:
         MachineError: The kernel still uses it; nothing is forced.
     """
-    leaving = _note(host, state, AgentPhase.UNLOADING, livepatch=state.livepatch)
+    leaving = note(host, state, AgentPhase.UNLOADING, livepatch=state.livepatch)
     build_id = running_kernel(host.root).kernel.build_id
     ours = [livepatch for livepatch in loaded_livepatches(host.root) if livepatch.ours]
     for livepatch in ours:
@@ -131,11 +140,13 @@ def unload(host: Host, state: AgentState, *, hold: bool) -> tuple[AgentState, tu
             mark = (build_id, livepatch.number)
             leaving = quarantine(leaving, mark, reason="unloaded by hand", now=host.clock.now())
     gone = {livepatch.name for livepatch in ours} | set(remove_replaced(host, keep=""))
-    return _note(host, leaving, AgentPhase.IDLE, livepatch=None), tuple(sorted(gone))
+    return note(host, leaving, AgentPhase.IDLE, livepatch=None), tuple(sorted(gone))
 
 
 def finish_interrupted(host: Host, state: AgentState) -> AgentState:
     """Finish what a killed run of this boot left half done, by what the kernel says now.
+
+    A livepatch that is in effect is watched (again) by the caller: the state then says soaking.
 
     Raises:
         MachineError: A transition neither ends nor can be reverted.
@@ -145,14 +156,13 @@ def finish_interrupted(host: Host, state: AgentState) -> AgentState:
         return state
     found = livepatch_named(livepatch.module, host.root)
     if state.phase in {AgentPhase.LOADING, AgentPhase.SOAKING} and found and found.enabled:
-        if not _wait(host, lambda: _settled(livepatch.module, host)):
-            raise _taken_back(host, state, state, reason=_stuck(host), guilty=False)
-        remove_replaced(host, keep=livepatch.module)
-        return _note(host, state, AgentPhase.APPLIED, livepatch=livepatch)
+        if not _wait(host, lambda: settled(livepatch.module, host)):
+            raise taken_back(host, state, None, reason=_stuck(host), guilty=False)
+        return state if state.phase == AgentPhase.SOAKING else begin_soak(host, state)
     if found and state.phase != AgentPhase.LOADING:
         _take_out(host, livepatch.module)
     remove_replaced(host, keep="")
-    return _note(host, state, AgentPhase.IDLE, livepatch=None)
+    return note(host, state, AgentPhase.IDLE, livepatch=None)
 
 
 def remove_replaced(host: Host, *, keep: str) -> tuple[str, ...]:
@@ -175,10 +185,17 @@ def _check_kernel(livepatch: Livepatch, host: Host) -> None:
         )
 
 
-def _note(host: Host, state: AgentState, phase: AgentPhase, *, livepatch: Livepatch | None) -> AgentState:
-    new = replace(state, phase=phase, livepatch=livepatch, changed=host.clock.now(), note="")
+def note(host: Host, state: AgentState, phase: AgentPhase, *, livepatch: Livepatch | None) -> AgentState:
+    """The state in a new phase, written down."""
+    watch = state.watch if phase in {AgentPhase.LOADING, AgentPhase.SOAKING} else None
+    new = replace(state, phase=phase, livepatch=livepatch, changed=host.clock.now(), note="", watch=watch)
     save_state(host.paths, new)
     return new
+
+
+def _begin_watch(host: Host) -> Watch:
+    now, clock = host.clock.now(), host.clock.monotonic()
+    return begin(host.root, host.around, host.settings, now=now, clock=clock)
 
 
 def _wait(host: Host, done: Callable[[], bool]) -> bool:
@@ -190,42 +207,35 @@ def _wait(host: Host, done: Callable[[], bool]) -> bool:
     return True
 
 
-def _settled(name: str, host: Host) -> bool:
+def settled(name: str, host: Host) -> bool:
+    """Whether a livepatch is in effect for every task."""
     found = livepatch_named(name, host.root)
     return found is not None and found.enabled and not found.in_transition
 
 
-def _watch(host: Host, livepatch: Livepatch, *, after: int) -> str:
-    """Watch the kernel for the soak time; returns what is wrong, or nothing."""
-    deadline = host.clock.monotonic() + host.soak
-    while True:
-        if trouble := trouble_in(read_kernel_log(host.root, after=after)):
-            return f"the kernel complained after livepatch {livepatch.number} was loaded: {trouble[0]}"
-        if not _settled(livepatch.module, host):
-            return f"livepatch {livepatch.number} was disabled by somebody else while it was watched"
-        if host.clock.monotonic() >= deadline:
-            return ""
-        host.clock.sleep(min(0.5, host.soak))
+def taken_back(
+    host: Host, now: AgentState, before: Livepatch | None, *, reason: str, guilty: bool
+) -> MachineError:
+    """Revert, remember why, and return the error to raise.
 
-
-def _taken_back(host: Host, now: AgentState, before: AgentState, *, reason: str, guilty: bool) -> MachineError:
-    """Revert, remember why, and return the error to raise."""
+    Args:
+        host: The machine.
+        now: What is remembered; its livepatch is taken out.
+        before: The livepatch that was in effect before, which still is when the transition never ended.
+        reason: What went wrong.
+        guilty: Whether it may have been the livepatch's fault; then it is quarantined.
+    """
     livepatch = now.livepatch
     if livepatch is None:
         return MachineError(reason)
-    reverting = _note(host, now, AgentPhase.REVERTING, livepatch=livepatch)
+    reverting = note(host, now, AgentPhase.REVERTING, livepatch=livepatch)
+    if guilty:  # before it is taken out: a kill or a panic meanwhile must not forget it
+        reverting = quarantine(reverting, mark_of(livepatch), reason=reason, now=host.clock.now())
+        save_state(host.paths, reverting)
     _take_out(host, livepatch.module)
-    left = livepatch_named(before.livepatch.module, host.root) if before.livepatch else None
-    after = replace(
-        reverting,
-        phase=AgentPhase.APPLIED if left else AgentPhase.IDLE,
-        livepatch=before.livepatch if left else None,
-        changed=host.clock.now(),
-        note=reason,
-    )
-    if guilty:
-        after = quarantine(after, mark_of(livepatch), reason=reason, now=host.clock.now())
-    save_state(host.paths, after)
+    left = before if before and livepatch_named(before.module, host.root) else None
+    after = note(host, reverting, AgentPhase.APPLIED if left else AgentPhase.IDLE, livepatch=left)
+    save_state(host.paths, replace(after, note=reason))
     hint = "It is held back on this host from now on." if guilty else "The next run tries again."
     return MachineError(f"Livepatch {livepatch.number} was taken out again: {reason}.", hint=hint)
 

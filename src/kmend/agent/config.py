@@ -76,6 +76,16 @@ class Paths:
         return self.library / "copy"
 
     @property
+    def orderly(self) -> Path:
+        """The boot that was last ended in order."""
+        return self.library / "orderly-shutdown"
+
+    @property
+    def watching(self) -> Path:
+        """Held by the run that watches a livepatch; others may look, and unload."""
+        return self.library / "watching"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever changes anything."""
         return self.library / "lock"

@@ -12,7 +12,7 @@ from kmend.agent.settings import Settings
 from kmend.agent.state import quarantine_of
 from kmend.agent.windows import within
 from kmend.linux.livepatch import LoadedLivepatch
-from kmend.model.host import AgentState, ChannelEntry
+from kmend.model.host import AgentPhase, AgentState, ChannelEntry
 from kmend.model.kernel import Kernel
 
 
@@ -25,6 +25,8 @@ class Verdict(StrEnum):
     """The channel has nothing for this kernel."""
     HELD_BACK = "held-back"
     """Quarantined on this host."""
+    SOAKING = "soaking"
+    """The one that was loaded last is still being watched."""
     SWITCHED_OFF = "switched-off"
     BLOCKLISTED = "blocklisted"
     """The owner does not want it."""
@@ -68,6 +70,12 @@ def decide(
     verdict, because = _verdict(kernel, entry, loaded, running=running, pin=settings.pin_number)
     if switched_off and switched_off.switch == Switch.OFF:
         verdict, because = Verdict.SWITCHED_OFF, switched_off.because
+    elif (
+        state.phase == AgentPhase.SOAKING
+        and state.livepatch
+        and verdict in {Verdict.AVAILABLE, Verdict.UP_TO_DATE}
+    ):
+        verdict, because = Verdict.SOAKING, f"livepatch {state.livepatch.number} is loaded and being watched"
     elif verdict == Verdict.AVAILABLE and entry is not None:
         held = quarantine_of(state, entry.livepatch)
         if switched_off:

@@ -54,6 +54,12 @@ class Settings:
     blocklist: tuple[str, ...] = ()
     """Numbers of livepatches, names of fixes and CVE ids that are not to be loaded."""
     soak_minutes: int = 15
+    watch_units: bool = True
+    """Whether a unit that fails takes the livepatch out."""
+    watch_containers: bool = True
+    """Whether a container that its runtime starts again does."""
+    watch_ignore: tuple[str, ...] = ()
+    """Names of units and containers that do not count; ``*`` stands for anything."""
     transition_seconds: int = 60
 
     @property
@@ -198,6 +204,18 @@ def _blocked(key: str, value: Any) -> str:
     return str(value)
 
 
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} must be true or false, not {value!r}")  # noqa: TRY004 - one kind for all
+    return value
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(one, str) and one for one in value):
+        return tuple(value)
+    raise ValueError(f'{key} must be a list such as ["certbot.service", "batch-*"], not {value!r}')
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "repository": _repository,
     "channel": _channel,
@@ -206,4 +224,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "windows": _windows,
     "time_zone": _zone,
     "blocklist": _blocklist,
+    "watch_units": _flag,
+    "watch_containers": _flag,
+    "watch_ignore": _names,
 }

@@ -46,19 +46,50 @@ def save_state(paths: Paths, state: AgentState) -> None:
         raise write_problem(paths.state, error) from error
 
 
-def after_reboot(state: AgentState, *, boot_id: str, now: datetime) -> AgentState:
+def after_reboot(state: AgentState, *, boot_id: str, now: datetime, orderly: str) -> AgentState:
     """The state in this boot. Pure.
 
-    A reboot takes every livepatch out. One that came while a livepatch was loading, being watched or being
-    reverted may have been its fault: that number is quarantined, so that no host goes down twice for it.
+    A reboot takes every livepatch out. An unexpected one that came while a livepatch was loading, being watched or
+    being reverted may have been its fault: that number is quarantined, so that no host goes down twice for it.
+
+    Args:
+        state: As it was written last.
+        boot_id: Of this boot.
+        now: The moment.
+        orderly: The boot that was ended in order, as ``orderly_boot`` knows it.
     """
     if state.boot_id == boot_id:
         return state
-    fresh = replace(state, phase=AgentPhase.IDLE, boot_id=boot_id, livepatch=None, changed=now, note="")
+    fresh = replace(
+        state, phase=AgentPhase.IDLE, boot_id=boot_id, livepatch=None, changed=now, note="", watch=None
+    )
     if state.phase not in _RISKY or state.livepatch is None:
         return fresh
-    reason = f"the host rebooted while livepatch {state.livepatch.number} {_RISKY[state.phase]}"
+    during = f"while livepatch {state.livepatch.number} {_RISKY[state.phase]}"
+    if orderly == state.boot_id:
+        return replace(fresh, note=f"the host was shut down in order {during}")
+    reason = f"the host went down unexpectedly {during}"
     return replace(quarantine(fresh, mark_of(state.livepatch), reason=reason, now=now), note=reason)
+
+
+def orderly_boot(paths: Paths) -> str:
+    """The id of the boot that was last ended in order; empty when none is known."""
+    try:
+        return paths.orderly.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def note_orderly(paths: Paths, boot_id: str) -> None:
+    """Write down that this boot is being ended in order.
+
+    Raises:
+        MachineError: It cannot be written.
+    """
+    try:
+        write_atomic(paths.orderly, f"{boot_id}\n")
+    except OSError as error:
+        raise write_problem(paths.orderly, error) from error
 
 
 def mark_of(livepatch: Livepatch) -> tuple[str, int]:

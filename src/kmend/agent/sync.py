@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from kmend.agent.apply import Host, apply, finish_interrupted, unload
+from kmend.agent.apply import Host, Loaded, apply, finish_interrupted, unload
 from kmend.agent.config import Switch, load_config, load_pinned_root, switched_off
 from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
 from kmend.agent.settings import Settings, UpdatePolicy
-from kmend.agent.state import after_reboot, load_state, save_state
-from kmend.kit.errors import InputError, MachineError, TrustError
+from kmend.agent.state import after_reboot, load_state, orderly_boot, save_state
+from kmend.agent.watching import WHAT, watch
+from kmend.kit.errors import BusyError, InputError, MachineError, TrustError
 from kmend.kit.files import lock
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import loaded_livepatches
-from kmend.model.host import AgentState, ChannelEntry, HostKernel
+from kmend.model.host import AgentPhase, AgentState, ChannelEntry, HostKernel
 from kmend.model.kernel import Kernel
 from kmend.trust.download import Limits
 from kmend.trust.repository import SignedRepository, open_repository
 
-_WHAT = "kmend agent"
 _LOOK_BACK = 1000
 """Livepatches before the newest that a date or a delay is looked up in."""
 
@@ -53,39 +53,56 @@ def check(host: Host, *, limits: Limits | None = None) -> Decision:
         TrustError: What the repository says cannot be trusted or read.
         BusyError: Another run is under way.
     """
-    with lock(host.paths.lock, what=_WHAT):
+    with lock(host.paths.lock, what=WHAT):
         running = running_kernel(host.root)
         state = _recovered(host, running)
         return _offer(host, running, state, limits=limits, despite_quarantine=False).decision
 
 
 def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool = False) -> UpdateResult:
-    """Bring this host to what its channel offers.
+    """Bring this host to what its channel offers, and watch it; while another run watches nothing is done.
 
     Raises:
         TrustError: What the repository offers cannot be trusted; nothing was changed.
-        MachineError: The kernel or the disk said no; the kernel is as it was.
+        MachineError: The kernel or the disk said no, or the watch found trouble; the livepatch is out.
         BusyError: Another run is under way.
     """
-    with lock(host.paths.lock, what=_WHAT):
-        running = running_kernel(host.root)
-        state = finish_interrupted(host, _recovered(host, running))
-        offer = _offer(host, running, state, limits=limits, despite_quarantine=despite_quarantine)
-        decision = offer.decision
-        if decision.verdict == Verdict.BLOCKED:
-            raise MachineError(
-                f"Livepatch {decision.offered} is not loaded: {decision.because}.",
-                hint="Unload them first, or leave this host to whoever loaded them.",
-            )
-        verified = None
-        if offer.repository and decision.verdict == Verdict.AVAILABLE:
-            verified = offer.repository.fetch(running.kernel, number=offer.number)
-        if verified is None:
-            return UpdateResult(decision=decision, applied=False, transition_ms=None, replaced=())
-        done = apply(verified, host, state)
-        return UpdateResult(
-            decision=decision, applied=True, transition_ms=done.transition_ms, replaced=done.replaced
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(host.paths.watching, what=WHAT))
+        except BusyError:
+            return _nothing_done(check(host, limits=limits))
+        with lock(host.paths.lock, what=WHAT):
+            state = finish_interrupted(host, _recovered(host, running_kernel(host.root)))
+        if state.phase == AgentPhase.SOAKING:
+            watch(host)
+        with lock(host.paths.lock, what=WHAT):
+            decision, loaded = _load(host, limits, despite_quarantine=despite_quarantine)
+        if loaded is None:
+            return _nothing_done(decision)
+        gone = watch(host)
+        return UpdateResult(decision=decision, applied=True, transition_ms=loaded.transition_ms, replaced=gone)
+
+
+def _nothing_done(decision: Decision) -> UpdateResult:
+    return UpdateResult(decision=decision, applied=False, transition_ms=None, replaced=())
+
+
+def _load(host: Host, limits: Limits | None, *, despite_quarantine: bool) -> tuple[Decision, Loaded | None]:
+    """Decide, and load what is to be loaded."""
+    running = running_kernel(host.root)
+    state = _recovered(host, running)
+    offer = _offer(host, running, state, limits=limits, despite_quarantine=despite_quarantine)
+    decision = offer.decision
+    if decision.verdict == Verdict.BLOCKED:
+        raise MachineError(
+            f"Livepatch {decision.offered} is not loaded: {decision.because}.",
+            hint="Unload them first, or leave this host to whoever loaded them.",
         )
+    verified = None
+    if offer.repository and decision.verdict == Verdict.AVAILABLE:
+        verified = offer.repository.fetch(running.kernel, number=offer.number)
+    return decision, apply(verified, host, state) if verified else None
 
 
 def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
@@ -96,7 +113,7 @@ def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
         MachineError: The copy cannot be written.
         BusyError: Another run is under way.
     """
-    with lock(host.paths.lock, what=_WHAT):
+    with lock(host.paths.lock, what=WHAT):
         running = running_kernel(host.root)
         state = _recovered(host, running)
         switch = switched_off(host.paths)
@@ -112,7 +129,7 @@ def unload_now(host: Host, *, hold: bool) -> tuple[str, ...]:
         MachineError: The kernel still uses one.
         BusyError: Another run is under way.
     """
-    with lock(host.paths.lock, what=_WHAT):
+    with lock(host.paths.lock, what=WHAT):
         state = _recovered(host, running_kernel(host.root))
         _, gone = unload(host, state, hold=hold)
         return gone
@@ -122,7 +139,7 @@ def _recovered(host: Host, running: HostKernel) -> AgentState:
     """The state in this boot; what a reboot taught is written down before anything else happens."""
     now = host.clock.now()
     state = load_state(host.paths, boot_id=running.boot_id, now=now)
-    current = after_reboot(state, boot_id=running.boot_id, now=now)
+    current = after_reboot(state, boot_id=running.boot_id, now=now, orderly=orderly_boot(host.paths))
     if current != state:
         save_state(host.paths, current)
     return current

@@ -12,12 +12,14 @@ from tuf.api.metadata import Metadata
 
 from kmend.agent.apply import Host
 from kmend.agent.config import AgentConfig, SwitchedOff, load_config, switched_off
-from kmend.agent.state import after_reboot, load_state
+from kmend.agent.state import after_reboot, load_state, orderly_boot
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
 from kmend.model.host import AgentPhase, AgentState, Quarantine
 from kmend.model.kernel import Kernel
 from kmend.model.livepatch import Livepatch
+
+_IN_EFFECT = {AgentPhase.SOAKING, AgentPhase.APPLIED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,16 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """The watch that is under way."""
+
+    seconds_left: float
+    """By the soak that the settings ask for; 0 when a killed run has left it to the next one."""
+    unseen: tuple[str, ...]
+    """What cannot be looked at on this host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
     """What runs, as the kernel says, beside what the agent remembers."""
 
@@ -46,6 +58,8 @@ class HostStatus:
     agrees: bool
     """Whether the kernel and the agent's memory say the same."""
     note: str
+    watch: Watching | None
+    """While a livepatch is being watched."""
     switched_off: SwitchedOff | None
     """The kill switch that is set."""
     quarantined: tuple[Quarantine, ...]
@@ -90,6 +104,7 @@ def status(host: Host) -> HostStatus:
         remembered=state.livepatch.number if state.livepatch else None,
         agrees=_agrees(loaded, state),
         note=state.note,
+        watch=_watching(host, state),
         switched_off=switched_off(host.paths),
         quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
         channel=_channel(host),
@@ -143,7 +158,15 @@ def _about(livepatch: Running) -> str:
 
 def _state(host: Host, boot_id: str) -> AgentState:
     now = host.clock.now()
-    return after_reboot(load_state(host.paths, boot_id=boot_id, now=now), boot_id=boot_id, now=now)
+    state = load_state(host.paths, boot_id=boot_id, now=now)
+    return after_reboot(state, boot_id=boot_id, now=now, orderly=orderly_boot(host.paths))
+
+
+def _watching(host: Host, state: AgentState) -> Watching | None:
+    if state.phase != AgentPhase.SOAKING or state.watch is None:
+        return None
+    left = state.watch.began + host.soak - host.clock.monotonic()
+    return Watching(seconds_left=round(max(0.0, left), 1), unseen=state.watch.unseen)
 
 
 def _channel(host: Host) -> str | None:
@@ -166,7 +189,7 @@ def _running(livepatch: LoadedLivepatch, state: AgentState) -> Running:
 
 def _agrees(loaded: tuple[LoadedLivepatch, ...], state: AgentState) -> bool:
     ours = {livepatch.name for livepatch in loaded if livepatch.ours and livepatch.enabled}
-    remembered = {state.livepatch.module} if state.phase == AgentPhase.APPLIED and state.livepatch else set()
+    remembered = {state.livepatch.module} if state.phase in _IN_EFFECT and state.livepatch else set()
     return ours == remembered
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from kmend import __version__
-from kmend.agent import config, sync, view
+from kmend.agent import config, sync, view, watching
 from kmend.agent.apply import Host
 from kmend.agent.config import Paths
 from kmend.agent.decide import Verdict
@@ -176,6 +176,24 @@ def uname_verb(machine: Path, *, as_json: bool) -> int:
     return _answer(work, as_json=as_json)
 
 
+@agent.command("note-shutdown", hidden=True)
+@_json_option
+@click.pass_obj
+def note_shutdown_verb(machine: Path, *, as_json: bool) -> int:
+    """Remember that the host is being shut down in order; for kmend-orderly.service."""
+
+    def work() -> _Answer:
+        down = watching.note_shutdown(Host(root=machine))
+        text = (
+            "Noted: this shutdown is in order." if down else "The host is not being shut down; nothing is noted."
+        )
+        return _Answer(
+            {"going_down": down}, "systemd does not answer; nothing is noted." if down is None else text
+        )
+
+    return _answer(work, as_json=as_json)
+
+
 def main() -> None:
     """Entry point of kmend-agent.pyz: the same verbs without the word agent."""
     command = click.version_option(__version__, prog_name="kmend-agent")(agent)
@@ -240,6 +258,9 @@ def _status_text(found: view.HostStatus) -> str:
         lines.append("livepatch  none")
     lines.append(f"channel    {found.channel or 'not enrolled'}")
     lines.append(f"agent      {found.phase}{'' if found.agrees else ' - but the kernel says otherwise'}")
+    if found.watch:
+        blind = f"; not looked at: {', '.join(found.watch.unseen)}" if found.watch.unseen else ""
+        lines.append(f"watch      {found.watch.seconds_left:.0f} s left{blind}")
     if found.note:
         lines.append(f"note       {found.note}")
     if found.switched_off:

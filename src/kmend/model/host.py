@@ -47,6 +47,34 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRuns:
+    """How often a container was started again by its runtime."""
+
+    runtime: str
+    id: str
+    name: str
+    restarts: int
+    steady: bool
+    """False when it was started again a short while ago."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How a host was before a livepatch was loaded: what the watch afterwards compares with."""
+
+    began: float
+    """By the clock that only rises, in seconds; it counts for this boot only."""
+    log_mark: int
+    """Number of the newest kernel record."""
+    failed_units: tuple[str, ...]
+    containers: tuple[ContainerRuns, ...]
+    unseen: tuple[str, ...]
+    """What cannot be looked at on this host."""
+    runs: int = 0
+    """How many runs of the agent have watched; more than one means that the others were killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
     """What the agent remembers across restarts and reboots."""
 
@@ -58,6 +86,8 @@ class AgentState:
     quarantined: tuple[Quarantine, ...]
     changed: datetime
     note: str = ""
+    watch: Watch | None = None
+    """While the phase is loading or soaking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

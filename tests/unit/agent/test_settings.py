@@ -109,6 +109,9 @@ WRONG = {
     "blocklist = [true]": "neither a livepatch's number",
     "blocklist = ['a b']": "neither a livepatch's number",
     "blocklist = [": "is not TOML",
+    "watch_units = 1": "watch_units must be true or false",
+    "watch_ignore = 'web'": "watch_ignore must be a list",
+    "watch_ignore = ['']": "watch_ignore must be a list",
 }
 
 

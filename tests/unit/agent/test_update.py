@@ -252,7 +252,8 @@ def test_a_reboot_in_between_quarantines(machine, made, phase):
     machine.boot(2)
     decision = sync.check(machine.host())
     assert decision.verdict == Verdict.HELD_BACK
-    assert "rebooted while livepatch 1" in decision.because
+    assert "went down unexpectedly while livepatch 1" in decision.because
+    assert "went down unexpectedly" in view.status(machine.host()).note
     assert not sync.update(machine.host()).applied
     made.publish(2)
     assert sync.update(machine.host()).applied
