@@ -140,6 +140,16 @@ class FakeMachine:
         self._write(f"sys/kernel/livepatch/{name}/enabled", "1\n")
         self._write(f"sys/kernel/livepatch/{name}/transition", "0\n")
 
+    def task(
+        self, pid: int, *, thread: int = 0, name: str = "dd", state: str = "0", stack: str | None = ""
+    ) -> None:
+        """A thread as /proc shows it during a transition; ``stack`` None: it may not be read."""
+        folder = f"proc/{pid}/task/{thread or pid}"
+        self._write(f"{folder}/comm", f"{name}\n")
+        self._write(f"{folder}/patch_state", f"{state}\n")
+        if stack is not None:
+            self._write(f"{folder}/stack", stack)
+
     def log(self, text: str) -> None:
         """Write a record to the kernel log."""
         self._records += 1

@@ -19,13 +19,15 @@ from kmend.linux.kernel import running_kernel
 from kmend.linux.kernel_log import LogLine, read_kernel_log
 from kmend.linux.livepatch import PREFIX, disable, livepatch_named, loaded_livepatches
 from kmend.linux.modules import KernelLoader, Loader, ModuleError, loaded_modules
-from kmend.model.host import AgentPhase, AgentState, Watch
+from kmend.linux.tasks import blocking_tasks
+from kmend.model.host import AgentPhase, AgentState, BlockingTask, Stall, Watch
 from kmend.model.livepatch import Livepatch
 from kmend.trust.proof import VerifiedLivepatch
 from kmend.trust.refusal import Refusal
 
 _POLL = 0.05
 _LOG_LINES = 12
+_NAMED = 3
 
 
 class Clock(Protocol):
@@ -67,6 +69,8 @@ class Host:
     settings: Settings = field(default_factory=Settings)
     transition_timeout: float = 60
     soak: float = 15 * 60
+    patient: bool = False
+    """Whether a stalled transition is left alone for a while; else it is tried again at once."""
     around: Surroundings = field(default_factory=LinuxSurroundings)
 
     @property
@@ -102,7 +106,7 @@ def apply(verified: VerifiedLivepatch, host: Host, state: AgentState) -> Loaded:
         save_state(host.paths, replace(state, note=error.message, changed=host.clock.now()))
         raise _explained(error, read_kernel_log(host.root, after=watch.log_mark)) from error
     if not _wait(host, lambda: settled(livepatch.module, host)):
-        raise taken_back(host, loading, state.livepatch, reason=_stuck(host), guilty=False)
+        raise _stalled(host, loading, state.livepatch)
     took = (host.clock.monotonic() - begun) * 1000
     return Loaded(state=begin_soak(host, loading), transition_ms=round(took, 1))
 
@@ -110,7 +114,7 @@ def apply(verified: VerifiedLivepatch, host: Host, state: AgentState) -> Loaded:
 def begin_soak(host: Host, state: AgentState) -> AgentState:
     """Write down that the watch begins now; how the host was before stays."""
     watch = state.watch or _begin_watch(host)
-    fresh = replace(state, watch=replace(watch, began=host.clock.monotonic()))
+    fresh = replace(state, watch=replace(watch, began=host.clock.monotonic()), stalled=None)
     return note(host, fresh, AgentPhase.SOAKING, livepatch=state.livepatch)
 
 
@@ -157,7 +161,7 @@ def finish_interrupted(host: Host, state: AgentState) -> AgentState:
     found = livepatch_named(livepatch.module, host.root)
     if state.phase in {AgentPhase.LOADING, AgentPhase.SOAKING} and found and found.enabled:
         if not _wait(host, lambda: settled(livepatch.module, host)):
-            raise taken_back(host, state, None, reason=_stuck(host), guilty=False)
+            raise _stalled(host, state, None)
         return state if state.phase == AgentPhase.SOAKING else begin_soak(host, state)
     if found and state.phase != AgentPhase.LOADING:
         _take_out(host, livepatch.module)
@@ -244,7 +248,7 @@ def _take_out(host: Host, name: str) -> None:
     disable(name, host.root)
     if not _wait(host, lambda: not _present(name, host)):
         raise MachineError(
-            f"{name} is not out after {host.transition_timeout:g} s: a task still runs in a replaced function.",
+            f"{name} is not out after {host.transition_timeout:g} s: {_blockers(host, enabled=False)[1]}.",
             hint="Nothing is forced. Run `kmend agent status`, and try again later.",
         )
     if name in loaded_modules(host.root) and not _remove(host, name):
@@ -273,8 +277,25 @@ def _remove(host: Host, name: str) -> bool:
     return _wait(host, attempt)
 
 
-def _stuck(host: Host) -> str:
-    return f"its transition did not end within {host.transition_timeout:g} s"
+def _stalled(host: Host, now: AgentState, before: Livepatch | None) -> MachineError:
+    """Revert a transition that does not end, and remember who was in the way."""
+    tasks, words = _blockers(host, enabled=True)
+    number = now.livepatch.number if now.livepatch else 0
+    tries = now.stalled.tries if now.stalled and now.stalled.number == number else 0
+    stall = Stall(number=number, tasks=tasks, at=host.clock.now(), tries=tries + 1)
+    reason = f"its transition did not end within {host.transition_timeout:g} s: {words}"
+    return taken_back(host, replace(now, stalled=stall), before, reason=reason, guilty=False)
+
+
+def _blockers(host: Host, *, enabled: bool) -> tuple[tuple[BlockingTask, ...], str]:
+    """Who keeps a transition from ending, and that in words."""
+    tasks = blocking_tasks(host.root, enabled=enabled)
+    named = ", ".join(str(task) for task in tasks[:_NAMED])
+    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+    return (
+        tasks,
+        f"waiting for {named}{more}" if named else "no task in /proc is in the way, so perhaps an idle CPU",
+    )
 
 
 def _explained(error: ModuleError, lines: tuple[LogLine, ...]) -> KmendError:

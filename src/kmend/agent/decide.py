@@ -12,7 +12,7 @@ from kmend.agent.settings import Settings
 from kmend.agent.state import quarantine_of
 from kmend.agent.windows import within
 from kmend.linux.livepatch import LoadedLivepatch
-from kmend.model.host import AgentPhase, AgentState, ChannelEntry
+from kmend.model.host import AgentPhase, AgentState, ChannelEntry, Stall
 from kmend.model.kernel import Kernel
 
 
@@ -28,6 +28,8 @@ class Verdict(StrEnum):
     SOAKING = "soaking"
     """The one that was loaded last is still being watched."""
     SWITCHED_OFF = "switched-off"
+    STALLED = "stalled"
+    """Its transition did not end; it is tried again later."""
     BLOCKLISTED = "blocklisted"
     """The owner does not want it."""
     PINNED = "pinned"
@@ -64,8 +66,12 @@ def decide(
     settings: Settings,
     now: datetime,
     despite_quarantine: bool = False,
+    patient: bool = False,
 ) -> Decision:
-    """Whether the offered livepatch is to be loaded, and because of what."""
+    """Whether the offered livepatch is to be loaded, and because of what.
+
+    ``patient`` leaves a livepatch whose transition has stalled alone for a while.
+    """
     running = running_number(loaded)
     verdict, because = _verdict(kernel, entry, loaded, running=running, pin=settings.pin_number)
     if switched_off and switched_off.switch == Switch.OFF:
@@ -83,7 +89,8 @@ def decide(
         elif held and not despite_quarantine:
             verdict, because = Verdict.HELD_BACK, f"livepatch {held.number} is held back here: {held.reason}"
         else:
-            verdict, because = _by_settings(entry, settings, now) or (verdict, because)
+            stall = _stall(entry, state.stalled, now) if patient else None
+            verdict, because = _by_settings(entry, settings, now) or stall or (verdict, because)
     return Decision(
         verdict=verdict,
         because=because,
@@ -110,6 +117,17 @@ def in_time(entry: ChannelEntry, limit: datetime | None) -> bool:
 def running_number(loaded: Sequence[LoadedLivepatch]) -> int | None:
     """The number of kmend's livepatch that is in effect, by its name in the kernel; the highest of several."""
     return max((one.number for one in loaded if one.enabled and one.number is not None), default=None)
+
+
+def _stall(entry: ChannelEntry, stall: Stall | None, now: datetime) -> tuple[Verdict, str] | None:
+    """Why it is too early to try again, if it is; a clock that was set back does not count."""
+    number = entry.livepatch.number
+    if stall is None or stall.number != number or not stall.at <= now < stall.again:
+        return None
+    return (
+        Verdict.STALLED,
+        f"the transition of livepatch {number} did not end; tried again from {_at(stall.again)} on",
+    )
 
 
 def _by_settings(entry: ChannelEntry, settings: Settings, now: datetime) -> tuple[Verdict, str] | None:

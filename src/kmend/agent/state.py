@@ -61,7 +61,14 @@ def after_reboot(state: AgentState, *, boot_id: str, now: datetime, orderly: str
     if state.boot_id == boot_id:
         return state
     fresh = replace(
-        state, phase=AgentPhase.IDLE, boot_id=boot_id, livepatch=None, changed=now, note="", watch=None
+        state,
+        phase=AgentPhase.IDLE,
+        boot_id=boot_id,
+        livepatch=None,
+        changed=now,
+        note="",
+        watch=None,
+        stalled=None,
     )
     if state.phase not in _RISKY or state.livepatch is None:
         return fresh

@@ -220,6 +220,7 @@ def _decided(
         settings=host.settings,
         now=now,
         despite_quarantine=despite_quarantine,
+        patient=host.patient,
     )
     return _Offer(repository=repository, number=number, decision=decision)
 

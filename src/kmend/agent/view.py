@@ -15,7 +15,8 @@ from kmend.agent.config import AgentConfig, SwitchedOff, load_config, switched_o
 from kmend.agent.state import after_reboot, load_state, orderly_boot
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
-from kmend.model.host import AgentPhase, AgentState, Quarantine
+from kmend.linux.tasks import blocking_tasks
+from kmend.model.host import AgentPhase, AgentState, BlockingTask, Quarantine, Stall
 from kmend.model.kernel import Kernel
 from kmend.model.livepatch import Livepatch
 
@@ -60,6 +61,10 @@ class HostStatus:
     note: str
     watch: Watching | None
     """While a livepatch is being watched."""
+    stalled: Stall | None
+    """The last transition, if it did not end."""
+    blocking: tuple[BlockingTask, ...]
+    """Who keeps the transition that is under way now from ending."""
     switched_off: SwitchedOff | None
     """The kill switch that is set."""
     quarantined: tuple[Quarantine, ...]
@@ -105,6 +110,8 @@ def status(host: Host) -> HostStatus:
         agrees=_agrees(loaded, state),
         note=state.note,
         watch=_watching(host, state),
+        stalled=state.stalled,
+        blocking=_blocking(host, loaded),
         switched_off=switched_off(host.paths),
         quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
         channel=_channel(host),
@@ -167,6 +174,11 @@ def _watching(host: Host, state: AgentState) -> Watching | None:
         return None
     left = state.watch.began + host.soak - host.clock.monotonic()
     return Watching(seconds_left=round(max(0.0, left), 1), unseen=state.watch.unseen)
+
+
+def _blocking(host: Host, loaded: tuple[LoadedLivepatch, ...]) -> tuple[BlockingTask, ...]:
+    changing = [livepatch for livepatch in loaded if livepatch.in_transition]
+    return blocking_tasks(host.root, enabled=changing[0].enabled) if changing else ()
 
 
 def _channel(host: Host) -> str | None:

@@ -261,6 +261,10 @@ def _status_text(found: view.HostStatus) -> str:
     if found.watch:
         blind = f"; not looked at: {', '.join(found.watch.unseen)}" if found.watch.unseen else ""
         lines.append(f"watch      {found.watch.seconds_left:.0f} s left{blind}")
+    lines += [f"blocking   {task}" for task in found.blocking]
+    if found.stalled:
+        lines.append(f"stalled    livepatch {found.stalled.number}, tried {found.stalled.tries} times")
+        lines += [f"  by       {task}" for task in found.stalled.tasks]
     if found.note:
         lines.append(f"note       {found.note}")
     if found.switched_off:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from kmend.model.kernel import Kernel
@@ -75,6 +75,38 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockingTask:
+    """A thread that keeps a transition from ending."""
+
+    pid: int
+    thread: int
+    name: str
+    stack: tuple[str, ...]
+    """Kernel functions, innermost first; empty when nobody could tell."""
+
+    def __str__(self) -> str:
+        """For a message: who, and where."""
+        where = f" in {', '.join(self.stack[:3])}" if self.stack else ""
+        return f"{self.name} ({self.thread}){where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stall:
+    """A transition that did not end; it is tried again later, and nothing is forced."""
+
+    number: int
+    tasks: tuple[BlockingTask, ...]
+    """Who kept it from ending; empty when no task in /proc did."""
+    at: datetime
+    tries: int
+
+    @property
+    def again(self) -> datetime:
+        """From when on the agent tries again by itself: after 15 minutes, then twice as long, at most 8 hours."""
+        return self.at + timedelta(minutes=min(15 * 2 ** min(self.tries - 1, 5), 480))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
     """What the agent remembers across restarts and reboots."""
 
@@ -88,6 +120,8 @@ class AgentState:
     note: str = ""
     watch: Watch | None = None
     """While the phase is loading or soaking."""
+    stalled: Stall | None = None
+    """The last transition, if it did not end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,6 +212,51 @@ def test_a_transition_that_does_not_end_is_reverted(machine):
     assert sync.update(machine.host()).applied
 
 
+def test_a_stall_names_who_is_in_the_way(machine):
+    """Message and status have the task with its stack; by itself the agent tries again later, and later still."""
+    machine.task(77, name="dd", stack="[<0>] unix_ioctl+0x1/0x2\n[<0>] do_syscall_64+0x1/0x2\n")
+    machine.transition_ticks = None
+    with pytest.raises(MachineError, match=r"waiting for dd \(77\) in unix_ioctl, do_syscall_64"):
+        sync.update(machine.host(transition_timeout=5))
+    stalled = view.status(machine.host()).stalled
+    assert (stalled.number, stalled.tries, stalled.tasks[0].stack[0]) == (1, 1, "unix_ioctl")
+    patient = machine.host(transition_timeout=5, patient=True)
+    decision = sync.update(patient).decision
+    assert decision.verdict == Verdict.STALLED
+    assert "tried again from" in decision.because
+    machine.clock.seconds += 15 * 60
+    with pytest.raises(MachineError, match="did not end"):
+        sync.update(patient)
+    machine.clock.seconds += 15 * 60
+    assert sync.check(patient).verdict == Verdict.STALLED
+    assert sync.check(machine.host()).verdict == Verdict.AVAILABLE
+    machine.clock.seconds += 15 * 60
+    machine.transition_ticks = 2
+    assert sync.update(patient).applied
+    assert view.status(machine.host()).stalled is None
+
+
+def test_status_names_who_is_in_the_way_now(machine):
+    """While a transition is under way."""
+    machine.task(77)
+    machine.task(78, state="1")
+    machine.foreign("kpatch_1")
+    assert view.status(machine.host()).blocking == ()
+    (machine.root / "sys/kernel/livepatch/kpatch_1/transition").write_text("1\n")
+    assert [task.pid for task in view.status(machine.host()).blocking] == [77]
+
+
+def test_an_unload_that_stalls(machine):
+    """Nothing is forced; the message names the task that has not left."""
+    sync.update(machine.host())
+    machine.task(78, name="cat", state="1")
+    machine.clock.ticks.clear()
+    (machine.root / "sys/kernel/livepatch/kmend_1/transition").write_text("1\n")
+    with pytest.raises(MachineError, match=r"not out after 5 s: waiting for cat \(78\)") as caught:
+        sync.unload_now(machine.host(transition_timeout=5), hold=False)
+    assert "Nothing is forced" in caught.value.hint
+
+
 def test_a_failed_replacement_leaves_the_older_one(machine, made):
     """When the newer one is reverted the older one is still in effect, and remembered."""
     sync.update(machine.host())
