@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from kmend.kernels import changelog, compiler, store
+from kmend.kernels import compiler, store
+from kmend.linux import changelog
 
 pytestmark = pytest.mark.kit
 

@@ -15,9 +15,9 @@ from kmend.build.upstream import Clone, taken_over
 from kmend.exposure.concern import Concern, concern, differs
 from kmend.exposure.records import CveRecord
 from kmend.exposure.units import Units
-from kmend.kernels.changelog import ChangelogItem, cves_closed
 from kmend.kit.errors import InputError
 from kmend.kit.progress import Progress
+from kmend.linux.changelog import ChangelogItem, cves_closed
 from kmend.model.fix import Fix
 from kmend.model.kernel import Kernel
 from kmend.model.update import CveState, PlannedCve, PlannedFix, UpdatePlan

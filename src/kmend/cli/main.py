@@ -18,7 +18,7 @@ from kmend.kit.files import file_problem
 
 # verb → module under kmend.cli that holds a click command of the same name; imported only when used.
 _VERBS = {
-    "agent": "agent",
+    "agent": "agent.verb",
     "build": "build",
     "demo": "demo.verb",
     "fix": "fix",

@@ -100,7 +100,7 @@ class Provider(Protocol):
         """The tar archive with the source tree in an unpacked source package."""
 
     def changelog(self, folder: Path) -> Path | None:
-        """The changelog in an unpacked source package, in a form that ``kernels/changelog.py`` reads.
+        """The changelog in an unpacked source package, in a form that ``linux/changelog.py`` reads.
 
         A distribution with another form writes one in ``folder``. It is moved from there.
         """

@@ -7,8 +7,8 @@ from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.update import fix_name, grouped, plan_update
 from kmend.exposure import records
-from kmend.kernels.changelog import ChangelogItem
 from kmend.kit.progress import Silent
+from kmend.linux.changelog import ChangelogItem
 from kmend.model import wire
 from kmend.model.update import CveState, UpdatePlan
 from makers.cve_records import make_units, record, write_records, write_tree

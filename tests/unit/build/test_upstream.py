@@ -11,9 +11,9 @@ from kmend.build.closure import Update
 from kmend.build.sources import Sources
 from kmend.build.update import plan_update
 from kmend.exposure import records
-from kmend.kernels.changelog import ChangelogItem
 from kmend.kit.errors import InputError
 from kmend.kit.progress import Silent
+from kmend.linux.changelog import ChangelogItem
 from kmend.model.update import CveState
 from makers.cve_records import make_units, record, write_records
 from makers.nouns import KERNEL

@@ -19,12 +19,13 @@ from kmend.cli.update.work import Shop, read_result, real_shop, work_off
 from kmend.exposure import records as cve_records
 from kmend.exposure.advisories import closed
 from kmend.exposure.units import units
-from kmend.kernels import changelog, store
-from kmend.kernels.changelog import ChangelogItem
+from kmend.kernels import store
 from kmend.kernels.provider import provider
 from kmend.kit.errors import InputError
 from kmend.kit.files import lock, write_atomic
 from kmend.kit.progress import Progress
+from kmend.linux import changelog
+from kmend.linux.changelog import ChangelogItem
 from kmend.model import wire
 from kmend.model.fix import Fix
 from kmend.model.kernel import Kernel, Kit

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from kmend.kernels import changelog
 from kmend.kit.errors import InputError
+from kmend.linux import changelog
 
 TEXT = """\
 linux (6.1.192-2) bookworm-security; urgency=high

@@ -1,0 +1,1 @@
+"""``kmend agent``: its verbs, and what they say."""
