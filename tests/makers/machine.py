@@ -46,10 +46,15 @@ class FakeSurroundings:
         self.failed: list[str] | None = []
         self.containers: dict[str, list[ContainerRuns] | None] = {}
         self.down: bool | None = False
+        self.units: dict[str, str | None] = {}
 
     def failed_units(self) -> tuple[str, ...] | None:
         """What systemctl would list."""
         return None if self.failed is None else tuple(self.failed)
+
+    def unit_state(self, name: str) -> str | None:
+        """What systemctl is-active would say."""
+        return self.units.get(name, "inactive")
 
     def going_down(self) -> bool | None:
         """What systemctl is-system-running would mean."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from kmend.cli import agent, main
+from kmend.cli import main
+from kmend.cli.agent import verb
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -16,7 +17,7 @@ COMMANDS = re.findall(r"^[$#] (?:\./)?(kmend(?:-agent\.pyz)? [^#\n]*)", TEXT, re
 
 def parse(words: list[str]) -> None:
     """Let click read a command line as it would, without running it."""
-    command: click.Command = agent.agent if words[0].startswith("kmend-agent") else main.kmend
+    command: click.Command = verb.agent if words[0].startswith("kmend-agent") else main.kmend
     context = click.Context(command)
     rest = words[1:]
     while isinstance(command, click.Group):

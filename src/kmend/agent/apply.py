@@ -13,7 +13,7 @@ from typing import Protocol
 from kmend.agent.config import Paths
 from kmend.agent.settings import Settings
 from kmend.agent.soak import LinuxSurroundings, Surroundings, begin
-from kmend.agent.state import mark_of, quarantine, released, save_state
+from kmend.agent.state import BY_HAND, mark_of, quarantine, released, save_state
 from kmend.kit.errors import KmendError, MachineError, TrustError
 from kmend.linux.kernel import running_kernel
 from kmend.linux.kernel_log import LogLine, read_kernel_log
@@ -142,7 +142,7 @@ def unload(host: Host, state: AgentState, *, hold: bool) -> tuple[AgentState, tu
         _take_out(host, livepatch.name)
         if hold and livepatch.number is not None:
             mark = (build_id, livepatch.number)
-            leaving = quarantine(leaving, mark, reason="unloaded by hand", now=host.clock.now())
+            leaving = quarantine(leaving, mark, reason=BY_HAND, now=host.clock.now())
     gone = {livepatch.name for livepatch in ours} | set(remove_replaced(host, keep=""))
     return note(host, leaving, AgentPhase.IDLE, livepatch=None), tuple(sorted(gone))
 

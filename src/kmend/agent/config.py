@@ -76,6 +76,11 @@ class Paths:
         return self.library / "copy"
 
     @property
+    def last(self) -> Path:
+        """What came of the last look at the repository."""
+        return self.library / "reports/last-check.json"
+
+    @property
     def orderly(self) -> Path:
         """The boot that was last ended in order."""
         return self.library / "orderly-shutdown"

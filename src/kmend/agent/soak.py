@@ -32,6 +32,9 @@ class Surroundings(Protocol):
     def failed_units(self) -> tuple[str, ...] | None:
         """Units that have failed; None when nobody answers."""
 
+    def unit_state(self, name: str) -> str | None:
+        """Whether a unit is active; None when nobody answers."""
+
     def going_down(self) -> bool | None:
         """Whether the system is being shut down in order; None when nobody answers."""
 
@@ -48,6 +51,10 @@ class LinuxSurroundings:
     def failed_units(self) -> tuple[str, ...] | None:
         """Of the system's service manager."""
         return services.failed_units()
+
+    def unit_state(self, name: str) -> str | None:
+        """As the system's service manager says."""
+        return services.unit_state(name)
 
     def going_down(self) -> bool | None:
         """As the system's service manager says."""

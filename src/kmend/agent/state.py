@@ -12,6 +12,7 @@ from kmend.model import wire
 from kmend.model.host import AgentPhase, AgentState, Quarantine
 from kmend.model.livepatch import Livepatch
 
+BY_HAND = "unloaded by hand"
 _RISKY = {
     AgentPhase.LOADING: "was being loaded",
     AgentPhase.SOAKING: "was being watched after loading",

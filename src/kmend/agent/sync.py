@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from kmend.agent.apply import Host, Loaded, apply, finish_interrupted, unload
 from kmend.agent.config import Switch, load_config, load_pinned_root, switched_off
 from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
+from kmend.agent.last import note_failure, note_success
 from kmend.agent.settings import Settings, UpdatePolicy
 from kmend.agent.state import after_reboot, load_state, orderly_boot, save_state
+from kmend.agent.view import PatchInfo
 from kmend.agent.watching import WHAT, watch
-from kmend.kit.errors import BusyError, InputError, MachineError, TrustError
+from kmend.kit.errors import BusyError, InputError, KmendError, MachineError, TrustError
 from kmend.kit.files import lock
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import loaded_livepatches
@@ -53,10 +56,45 @@ def check(host: Host, *, limits: Limits | None = None) -> Decision:
         TrustError: What the repository says cannot be trusted or read.
         BusyError: Another run is under way.
     """
-    with lock(host.paths.lock, what=WHAT):
+    with _remembered(host) as remember, lock(host.paths.lock, what=WHAT):
         running = running_kernel(host.root)
         state = _recovered(host, running)
-        return _offer(host, running, state, limits=limits, despite_quarantine=False).decision
+        return remember(_offer(host, running, state, limits=limits, despite_quarantine=False).decision)
+
+
+def offered(host: Host, *, limits: Limits | None = None) -> PatchInfo:
+    """The livepatch that the repository has for this host, wanted or not; verified.
+
+    Raises:
+        TrustError: What the repository says cannot be trusted or read.
+        BusyError: Another run is under way.
+    """
+    with lock(host.paths.lock, what=WHAT):
+        running = running_kernel(host.root)
+        offer = _offer(host, running, _recovered(host, running), limits=limits, despite_quarantine=False)
+        entry = offer.repository.offered(running.kernel, number=offer.number) if offer.repository else None
+        return PatchInfo(
+            livepatch=entry.livepatch if entry else None,
+            because=offer.decision.because,
+            published=entry.published if entry else None,
+        )
+
+
+@contextmanager
+def _remembered(host: Host) -> Iterator[Callable[[Decision], Decision]]:
+    """Notes what comes of a look at the repository; being told wrong things or being locked out is no look."""
+
+    def remember(decision: Decision) -> Decision:
+        note_success(host.paths, decision, now=host.clock.now())
+        return decision
+
+    try:
+        yield remember
+    except (InputError, BusyError):
+        raise
+    except KmendError as error:
+        note_failure(host.paths, error, now=host.clock.now())
+        raise
 
 
 def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool = False) -> UpdateResult:
@@ -68,6 +106,7 @@ def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool
         BusyError: Another run is under way.
     """
     with ExitStack() as held:
+        remember = held.enter_context(_remembered(host))
         try:
             held.enter_context(lock(host.paths.watching, what=WHAT))
         except BusyError:
@@ -78,6 +117,7 @@ def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool
             watch(host)
         with lock(host.paths.lock, what=WHAT):
             decision, loaded = _load(host, limits, despite_quarantine=despite_quarantine)
+            remember(decision)
         if loaded is None:
             return _nothing_done(decision)
         gone = watch(host)
@@ -120,6 +160,14 @@ def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
         if switch and switch.switch == Switch.OFF:
             return _decided(host, running, None, state=state).decision
         return _kept(host, running, _look(host, running, state, source=_address(host), limits=limits)).decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unloaded:
+    """What an unload did."""
+
+    unloaded: tuple[str, ...]
+    held_back: bool
 
 
 def unload_now(host: Host, *, hold: bool) -> tuple[str, ...]:

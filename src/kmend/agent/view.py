@@ -12,6 +12,7 @@ from tuf.api.metadata import Metadata
 
 from kmend.agent.apply import Host
 from kmend.agent.config import AgentConfig, SwitchedOff, load_config, switched_off
+from kmend.agent.last import LastCheck, load_last
 from kmend.agent.state import after_reboot, load_state, orderly_boot
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
@@ -70,6 +71,8 @@ class HostStatus:
     quarantined: tuple[Quarantine, ...]
     channel: str | None
     """None when the host is not enrolled."""
+    last: LastCheck | None
+    """What came of the last look at the repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,7 @@ def status(host: Host) -> HostStatus:
         switched_off=switched_off(host.paths),
         quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
         channel=_channel(host),
+        last=load_last(host.paths),
     )
 
 
@@ -137,6 +141,37 @@ def info(host: Host) -> HostInfo:
         seen=tuple(role for role in seen if role),
         livepatch=_state(host, here.boot_id).livepatch,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchInfo:
+    """A livepatch in full."""
+
+    livepatch: Livepatch | None
+    """None when there is none, or nobody here knows what is in it."""
+    because: str
+    published: datetime | None
+    """When it came into the channel; None when that is not known."""
+
+
+def patch_info(host: Host) -> PatchInfo:
+    """What is in the livepatch that is loaded now."""
+    here = running_kernel(host.root)
+    known = _state(host, here.boot_id).livepatch
+    ours = [one.name for one in loaded_livepatches(host.root) if one.ours]
+    if known and known.module in ours:
+        return PatchInfo(livepatch=known, because=f"livepatch {known.number} is loaded", published=None)
+    because = "no livepatch of kmend is loaded"
+    if ours:
+        because = f"{', '.join(ours)} is loaded, but not by this agent: what is in it is not known here"
+    return PatchInfo(livepatch=None, because=because, published=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectiveVersion:
+    """What `uname` prints."""
+
+    effective_version: str
 
 
 def effective_version(state: HostStatus) -> str:

@@ -73,5 +73,15 @@ def disable(name: str, root: Path = Path("/")) -> None:
         raise MachineError(f"The kernel does not disable {name}: {error.strerror}.") from None
 
 
+def traced_functions(root: Path = Path("/")) -> tuple[str, ...] | None:
+    """Lines of what ftrace is attached to now, livepatches among them; None when it may not be read."""
+    for place in ("sys/kernel/tracing", "sys/kernel/debug/tracing"):
+        try:
+            return tuple((root / place / "enabled_functions").read_text(errors="replace").splitlines())
+        except OSError:
+            continue
+    return None
+
+
 def _flag(path: Path) -> bool:
     return path.read_text().strip() == "1"

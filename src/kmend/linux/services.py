@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kmend.kit.errors import ProgramError
 from kmend.kit.run import run
 
@@ -16,6 +18,24 @@ def failed_units() -> tuple[str, ...] | None:
     except ProgramError:
         return None
     return tuple(sorted(line.split()[0] for line in text.splitlines() if line.strip()))
+
+
+def unit_state(name: str) -> str | None:
+    """``active``, ``inactive``, ``failed`` and the like; None where systemd does not answer."""
+    try:
+        done = run(("systemctl", "is-active", name), timeout=_TIMEOUT, check=False)
+    except ProgramError:
+        return None
+    return done.text.strip() or None
+
+
+def journal(units: Sequence[str], *, lines: int) -> str | None:
+    """The newest journal lines of some units; None where there is no journal."""
+    words = [word for unit in units for word in ("--unit", unit)]
+    try:
+        return run(("journalctl", "--no-pager", "--lines", str(lines), *words), timeout=_TIMEOUT).text
+    except ProgramError:
+        return None
 
 
 def going_down() -> bool | None:

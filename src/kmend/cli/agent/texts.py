@@ -1,0 +1,108 @@
+"""What the agent's verbs say to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from kmend.agent import view
+from kmend.agent.doctor import Diagnosis
+from kmend.agent.health import Level
+from kmend.agent.last import LastCheck
+
+
+def nagios_text(level: Level, reasons: Sequence[str], figures: str = "") -> str:
+    """One line as a Nagios plugin prints it; the bar sets performance data apart, so it stands nowhere else."""
+    text = "; ".join(reasons).replace("|", "/").replace("\n", " ")
+    return f"KMEND {level.name} - {text}" + (f" | {figures}" if figures else "")
+
+
+def figures(found: view.HostStatus) -> str:
+    """The status as performance data."""
+    ours = [one for one in found.running if one.ours and one.enabled]
+    closed = sum(len(one.cves or ()) for one in ours)
+    number = max((one.number or 0 for one in ours), default=0)
+    return f"livepatch={number} cves_closed={closed} held_back={len(found.quarantined)}"
+
+
+def patch_text(found: view.PatchInfo) -> str:
+    """Each fix with its CVEs, then the functions."""
+    livepatch = found.livepatch
+    if livepatch is None:
+        return f"{found.because}."
+    since = f", published {_at(found.published)}" if found.published else ""
+    lines = [
+        f"livepatch  {livepatch.number} for {livepatch.kernel.release} ({livepatch.kernel.version}){since}",
+        f"state      {found.because}",
+        f"closes     {len(livepatch.cves)} CVEs by {len(livepatch.fixes)} fixes",
+    ]
+    lines += [f"  {', '.join(fix.cves) or 'no CVE'}: {fix.title}" for fix in livepatch.fixes]
+    lines += [f"  replaces {function.object}:{function.name}" for function in livepatch.functions]
+    return "\n".join(lines)
+
+
+def diagnosis_text(found: Diagnosis) -> str:
+    """A line for each look."""
+    lines = [f"{one.outcome:<8} {one.what}: {one.detail}" for one in found.symptoms]
+    return "\n".join([*lines, f"Archive for support, without secrets: {found.archive}"])
+
+
+def status_text(found: view.HostStatus) -> str:
+    """A line for each thing, the kernel's word first."""
+    lines = [f"kernel     {found.kernel.release} (build id {found.kernel.build_id[:12]}…)"]
+    for livepatch in found.running:
+        state = "in transition" if livepatch.in_transition else "enabled" if livepatch.enabled else "disabled"
+        cves = "" if livepatch.cves is None else f", closes {', '.join(livepatch.cves) or 'no CVE'}"
+        owner = "" if livepatch.ours else ", not kmend's"
+        lines.append(f"livepatch  {livepatch.name} ({state}{cves}{owner})")
+    if not found.running:
+        lines.append("livepatch  none")
+    lines.append(f"channel    {found.channel or 'not enrolled'}")
+    lines.append(f"agent      {found.phase}{'' if found.agrees else ' - but the kernel says otherwise'}")
+    if found.watch:
+        blind = f"; not looked at: {', '.join(found.watch.unseen)}" if found.watch.unseen else ""
+        lines.append(f"watch      {found.watch.seconds_left:.0f} s left{blind}")
+    lines += [f"blocking   {task}" for task in found.blocking]
+    if found.stalled:
+        stall = found.stalled
+        lines.append(
+            f"stalled    livepatch {stall.number}, tried {stall.tries} times, again from {_at(stall.again)} on"
+        )
+        lines += [f"  by       {task}" for task in stall.tasks]
+    if found.note:
+        lines.append(f"note       {found.note}")
+    if found.last:
+        lines.append(f"last look  {_last_text(found.last)}")
+    if found.switched_off:
+        lines.append(f"{found.switched_off.switch:<10} {found.switched_off.because}")
+    lines += [f"held back  livepatch {held.number}: {held.reason}" for held in found.quarantined]
+    return "\n".join(lines)
+
+
+def _last_text(last: LastCheck) -> str:
+    if last.error:
+        return f"{_at(last.at)}, failed: {last.error}"
+    return f"{_at(last.at)}, {last.verdict}: {last.because}"
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def info_text(found: view.HostInfo) -> str:
+    """Where livepatches come from, what was seen there, and what is loaded."""
+    lines = [
+        f"repository {found.repository}",
+        f"channel    {found.channel}",
+        f"root       version {found.pinned_root.version} pinned, sha256 {found.config.root_sha256}",
+    ]
+    lines += [
+        f"seen       {role.role} version {role.version}, expires {role.expires:%Y-%m-%d %H:%M} UTC"
+        for role in found.seen
+    ]
+    lines += [f"setting    {name} = {value}" for name, value in found.settings.items()]
+    if found.livepatch:
+        lines.append(f"livepatch  {found.livepatch.number}, built by {found.livepatch.builder}")
+        lines += [f"  closes   {', '.join(fix.cves) or '-'}: {fix.title}" for fix in found.livepatch.fixes]
+        lines += [f"  replaces {function.object}:{function.name}" for function in found.livepatch.functions]
+    return "\n".join(lines)
