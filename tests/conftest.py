@@ -2,6 +2,8 @@
 
 import pytest
 
+from makers.machine import FakeMachine
+
 
 @pytest.fixture(scope="session")
 def empty_template(tmp_path_factory):
@@ -19,3 +21,19 @@ def template(tmp_path_factory, empty_template):
     made = SimulatedRepository(tmp_path_factory.mktemp("one"), template=empty_template)
     made.publish(1)
     return made
+
+
+@pytest.fixture
+def made(tmp_path, template):
+    """A repository of one's own with livepatch 1 in edge."""
+    from makers.repository import SimulatedRepository  # noqa: PLC0415
+
+    return SimulatedRepository(tmp_path / "release", template=template)
+
+
+@pytest.fixture
+def machine(tmp_path, made):
+    """A fake machine, enrolled, that runs the kernel that the livepatch is for."""
+    fake = FakeMachine(tmp_path / "machine")
+    fake.enrol(made)
+    return fake

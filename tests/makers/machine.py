@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from kmend.agent import config
 from kmend.agent.apply import Host
 from kmend.linux.modules import module_error
 from kmend.model.host import ContainerRuns
@@ -106,6 +107,10 @@ class FakeMachine:
     def host(self, **settings: Any) -> Host:
         """The machine as the agent takes it."""
         return Host(root=self.root, loader=self, clock=self.clock, around=self.around, **{"soak": 10, **settings})
+
+    def enrol(self, made: Any) -> None:
+        """Let it follow the channel edge of a simulated repository."""
+        config.enrol(self.host().paths, root_json=made.root, repo=str(made.repo), channel="edge", now=made.now)
 
     def boot(self, number: int) -> None:
         """Start anew: nothing is loaded."""

@@ -61,6 +61,8 @@ class Settings:
     watch_ignore: tuple[str, ...] = ()
     """Names of units and containers that do not count; ``*`` stands for anything."""
     transition_seconds: int = 60
+    metrics_file: str = ""
+    """For node_exporter's textfile collector; empty: none is written."""
 
     @property
     def in_words(self) -> dict[str, str]:
@@ -216,6 +218,13 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
     raise ValueError(f'{key} must be a list such as ["certbot.service", "batch-*"], not {value!r}')
 
 
+def _metrics(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if not text.startswith("/") or not text.endswith(".prom"):
+        raise ValueError(f"{key} must be a full path that ends in .prom, not {text!r}")
+    return text
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "repository": _repository,
     "channel": _channel,
@@ -224,6 +233,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "windows": _windows,
     "time_zone": _zone,
     "blocklist": _blocklist,
+    "metrics_file": _metrics,
     "watch_units": _flag,
     "watch_containers": _flag,
     "watch_ignore": _names,

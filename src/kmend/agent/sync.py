@@ -11,6 +11,7 @@ from kmend.agent.apply import Host, Loaded, apply, finish_interrupted, unload
 from kmend.agent.config import Switch, load_config, load_pinned_root, switched_off
 from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
 from kmend.agent.last import note_failure, note_success
+from kmend.agent.metrics import publish
 from kmend.agent.settings import Settings, UpdatePolicy
 from kmend.agent.state import after_reboot, load_state, orderly_boot, save_state
 from kmend.agent.view import PatchInfo
@@ -86,6 +87,7 @@ def _remembered(host: Host) -> Iterator[Callable[[Decision], Decision]]:
 
     def remember(decision: Decision) -> Decision:
         note_success(host.paths, decision, now=host.clock.now())
+        publish(host)
         return decision
 
     try:
@@ -95,6 +97,8 @@ def _remembered(host: Host) -> Iterator[Callable[[Decision], Decision]]:
     except KmendError as error:
         note_failure(host.paths, error, now=host.clock.now())
         raise
+    finally:
+        publish(host)
 
 
 def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool = False) -> UpdateResult:
@@ -180,7 +184,8 @@ def unload_now(host: Host, *, hold: bool) -> tuple[str, ...]:
     with lock(host.paths.lock, what=WHAT):
         state = _recovered(host, running_kernel(host.root))
         _, gone = unload(host, state, hold=hold)
-        return gone
+    publish(host)
+    return gone
 
 
 def _recovered(host: Host, running: HostKernel) -> AgentState:

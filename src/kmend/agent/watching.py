@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kmend.agent.apply import Host, begin_soak, end_soak, settled, taken_back
+from kmend.agent.metrics import publish
 from kmend.agent.soak import RUNS, Watcher
 from kmend.agent.state import load_state, note_orderly, save_state
 from kmend.kit.errors import MachineError
@@ -27,6 +28,7 @@ def watch(host: Host) -> tuple[str, ...]:
         MachineError: There was trouble, and the livepatch is out and quarantined; or somebody else took it out.
     """
     watcher, deadline = _begin_to_watch(host)
+    publish(host)
     wide_look = host.clock.monotonic()
     try:
         while True:

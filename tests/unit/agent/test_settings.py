@@ -110,6 +110,8 @@ WRONG = {
     "blocklist = ['a b']": "neither a livepatch's number",
     "blocklist = [": "is not TOML",
     "watch_units = 1": "watch_units must be true or false",
+    "metrics_file = 'kmend.prom'": "a full path that ends in .prom",
+    "metrics_file = '/run/kmend.txt'": "a full path that ends in .prom",
     "watch_ignore = 'web'": "watch_ignore must be a list",
     "watch_ignore = ['']": "watch_ignore must be a list",
 }

@@ -20,12 +20,6 @@ from makers.nouns import KERNEL, OTHER_KERNEL, make_livepatch
 from makers.repository import SimulatedRepository, flip_bit, flip_signature_bit
 
 
-def enrol(fake, made):
-    """Let a machine follow edge."""
-    host = fake.host()
-    config.enrol(host.paths, root_json=made.root, repo=str(made.repo), channel="edge", now=made.now)
-
-
 def remembered(machine, boot=1):
     """The agent's state."""
     boot_id = f"{boot:08d}-0000-0000-0000-000000000000"
@@ -137,7 +131,7 @@ def test_rolled_back_repository_keeps_what_is_loaded(machine, made):
 def test_the_channel_has_nothing_for_another_kernel(tmp_path, made):
     """A host with another kernel is offered nothing."""
     fake = FakeMachine(tmp_path / "other", kernel=OTHER_KERNEL)
-    enrol(fake, made)
+    fake.enrol(made)
     decision = sync.check(fake.host())
     assert decision.verdict == Verdict.NOTHING_OFFERED
     assert not sync.update(fake.host()).applied
@@ -450,7 +444,7 @@ def test_another_root_needs_force(machine, tmp_path):
     sync.check(machine.host())
     host = machine.host()
     with pytest.raises(InputError, match="another root"):
-        enrol(machine, other)
+        machine.enrol(other)
     assert sync.check(host).verdict == Verdict.AVAILABLE
     config.enrol(host.paths, root_json=other.root, repo=str(other.repo), channel="edge", now=other.now, force=True)
     assert sync.check(host).verdict == Verdict.AVAILABLE

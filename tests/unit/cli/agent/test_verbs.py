@@ -10,28 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kmend.agent import config, sync
+from kmend.agent import sync
 from kmend.cli.agent.verb import agent
 from kmend.kit.errors import InputError
-from makers.machine import FakeMachine
-from makers.repository import SimulatedRepository, flip_bit
+from makers.repository import flip_bit
 
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs/reference/agent.md").read_text()
-
-
-@pytest.fixture
-def made(tmp_path, template):
-    """A repository with livepatch 1 in edge."""
-    return SimulatedRepository(tmp_path / "release", template=template)
-
-
-@pytest.fixture
-def machine(tmp_path, made):
-    """An enrolled machine."""
-    fake = FakeMachine(tmp_path / "machine")
-    config.enrol(fake.host().paths, root_json=made.root, repo=str(made.repo), channel="edge", now=made.now)
-    return fake
 
 
 def run(machine, *words):
