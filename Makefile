@@ -37,7 +37,7 @@ agent: setup  ## dist/kmend-agent.pyz: the agent as one file
 lock:  ## write requirements.txt anew from pyproject.toml: hashes, no addresses
 	$(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra build --extra dev pyproject.toml -o requirements.txt
+	  --no-header --extra build --extra fleet --extra dev pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header -c requirements.txt pyproject.toml -o requirements-agent.txt
 
