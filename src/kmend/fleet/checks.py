@@ -1,0 +1,163 @@
+"""What can be asked of the server: each check says what is wrong and what would be right. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from kmend.kit.errors import InputError
+from kmend.model.fleet import HostReport
+from kmend.model.labels import parse_selector
+from kmend.model.rollout import BackTo, Limits, Rollout, RolloutPlan, Wave
+from kmend.trust.layout import check_build_id
+
+HIGHEST = 1_000_000
+"""Of a livepatch's number, and of concurrent hosts."""
+_WAVES = 20
+_KERNELS = 100
+_QUARANTINES = 200
+_YEAR = 366 * 24 * 3600
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def check_words(value: str, *, what: str, most: int = 255, empty: bool = False) -> None:
+    """Check a line or two of text.
+
+    Raises:
+        InputError: It is empty (unless it may be) or too long.
+    """
+    if len(value) > most:
+        raise InputError(f"{what} is {len(value)} characters long; {most} is the most.")
+    if not empty and not value.strip():
+        raise InputError(f"{what} is empty.")
+
+
+def check_name(value: str, *, what: str) -> None:
+    """Check a short name that stands in addresses.
+
+    Raises:
+        InputError: It is not lower-case letters, digits and dashes.
+    """
+    if not _NAME.fullmatch(value):
+        raise InputError(f"{value!r} cannot be {what}.", hint="Use lower-case letters, digits and dashes.")
+
+
+def check_number(number: int, *, what: str, lowest: int = 1, highest: int = HIGHEST) -> None:
+    """Check a whole number.
+
+    Raises:
+        InputError: It is out of range.
+    """
+    if not lowest <= number <= highest:
+        raise InputError(f"{what} is {number}; it has to be from {lowest} to {highest}.")
+
+
+def check_plan(plan: RolloutPlan) -> None:
+    """Check all that can be checked of a plan without knowing the fleet.
+
+    Raises:
+        InputError: Something in it cannot be.
+    """
+    check_words(plan.name, what="the rollout's name")
+    check_number(len(plan.livepatches), what="the number of kernels", highest=_KERNELS)
+    check_number(len(plan.waves), what="the number of waves", highest=_WAVES)
+    for target in plan.livepatches:
+        check_build_id(target.build_id)
+        check_number(target.number, what="the livepatch's number")
+    if len({target.build_id for target in plan.livepatches}) != len(plan.livepatches):
+        raise InputError("The rollout names a kernel twice.", hint="Give one livepatch for each build id.")
+    for wave in plan.waves:
+        _check_wave(wave)
+    check_selector(plan.selector)
+    check_number(plan.max_concurrent, what="max_concurrent", lowest=0)
+    _check_limits(plan.limits)
+
+
+def check_selector(selector: str) -> None:
+    """Check a label selector.
+
+    Raises:
+        InputError: It cannot be read or is too long.
+    """
+    check_words(selector, what="the selector", most=1000, empty=True)
+    parse_selector(selector)
+
+
+def check_back_to(rollout: Rollout, back_to: tuple[BackTo, ...]) -> None:
+    """Check what a rollback goes back to.
+
+    Raises:
+        InputError: It names a kernel that the rollout does not have, or does not go back.
+    """
+    targets = {target.build_id: target.number for target in rollout.plan.livepatches}
+    for one in back_to:
+        number = targets.get(one.build_id)
+        if number is None:
+            raise InputError(f"The rollout has no livepatch for a kernel {one.build_id!r}.")
+        if one.number is not None and not 1 <= one.number < number:
+            raise InputError(
+                f"Livepatch {one.number} is not lower than {number}, so it is no way back.",
+                hint="Give a lower number, or none to take the livepatch out.",
+            )
+
+
+def check_report(report: HostReport) -> None:
+    """Check a report as far as it is compared or kept in columns.
+
+    Raises:
+        InputError: Something in it cannot be.
+    """
+    check_build_id(report.kernel.build_id)
+    if report.running is not None:
+        check_number(report.running, what="the running livepatch's number")
+    if len(report.quarantined) > _QUARANTINES:
+        raise InputError(f"{len(report.quarantined)} quarantines are too many; {_QUARANTINES} is the most.")
+    words = {"release": report.kernel.release, "boot_id": report.boot_id}
+    for name, value in words.items():
+        check_words(value, what=name)
+    for name, value in {"held": report.held, "note": report.note, "agent": report.agent}.items():
+        check_words(value, what=name, most=2000, empty=True)
+
+
+def check_plain(value: object, *, depth: int = 20) -> None:
+    """Check decoded JSON for what no database keeps: NUL, halves of surrogate pairs, numbers without end.
+
+    Raises:
+        InputError: There is some in it.
+    """
+    if depth == 0:
+        raise InputError("The JSON is nested too deeply.")
+    if isinstance(value, str) and ("\0" in value or not _encodes(value)):
+        raise InputError("A text holds characters that are none (NUL, or half of a surrogate pair).")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError("A number is infinite or none at all.")
+    if isinstance(value, int) and abs(value) > 1 << 53:
+        raise InputError(f"A number is out of range: {str(value)[:20]}.")
+    if isinstance(value, Mapping):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, list):
+        for part in value:
+            check_plain(part, depth=depth - 1)
+
+
+def _check_wave(wave: Wave) -> None:
+    if not 0 < wave.percent <= 100:  # noqa: PLR2004 - percent
+        raise InputError(f"A wave of {wave.percent}% is none.", hint="More than 0, and 100 at most.")
+    check_number(wave.soak, what="the soak in seconds", lowest=0, highest=_YEAR)
+    check_selector(wave.selector)
+
+
+def _check_limits(limits: Limits) -> None:
+    for name in ("failed", "quarantined", "rebooted", "silent"):
+        allowed = getattr(limits, name)
+        if not 0 <= allowed <= 100:  # noqa: PLR2004 - percentage points
+            raise InputError(f"The limit {name} is {allowed}; it is in percentage points, from 0 to 100.")
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What the server remembers: SQLite or PostgreSQL. Each function works inside the caller's transaction."""

@@ -1,0 +1,157 @@
+"""One database, SQLite or PostgreSQL: transactions that are on the disk when they end, and migrations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+
+from kmend.kit.errors import BusyError, InputError, MachineError
+
+_log = logging.getLogger(__name__)
+_PATIENCE = 10
+"""Seconds to wait for another writer, or for a connection."""
+_HINT = "Give sqlite:///FILE or postgresql://USER@HOST/NAME."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A pool of connections; any number of processes may have one for the same database."""
+
+    engine: sa.Engine
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection that sees one state of the database.
+
+        Raises:
+            MachineError: The database does not answer.
+        """
+        with _answering(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction: when the block ends everything is on the disk, when it raises nothing is.
+
+        Raises:
+            MachineError: The database does not answer, or its disk is full. Nothing was written.
+            BusyError: Somebody else added the same thing at the same moment. Nothing was written.
+        """
+        writer = self.engine.execution_options(kmend_writes=True)
+        with _answering(), writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url: str, *, connections: int = 8) -> Database:
+    """The database at an address, brought to the newest schema.
+
+    Raises:
+        InputError: The address cannot be used.
+        MachineError: The database does not answer.
+    """
+    engine = _engine(url, connections)
+    database = Database(engine=engine)
+    with _answering():
+        migrate(engine)
+    return database
+
+
+def migrate(engine: sa.Engine, *, revision: str = "head") -> None:
+    """Bring the schema to a revision. Safe to run by several replicas at once: one does it, the others wait."""
+    with engine.execution_options(kmend_writes=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(5170236341)"))
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def _engine(url: str, connections: int) -> sa.Engine:
+    try:
+        address = sa.make_url(url)
+        if address.drivername == "postgresql":
+            address = address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() == "sqlite":
+            return _sqlite(address)
+        if address.get_backend_name() != "postgresql":
+            raise InputError(f"kmend keeps nothing in {address.get_backend_name()}.", hint=_HINT)
+        return sa.create_engine(
+            address,
+            pool_size=connections,
+            max_overflow=connections,
+            pool_timeout=_PATIENCE,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _PATIENCE},
+        )
+    except (ArgumentError, NoSuchModuleError):
+        # The address may hold a password, so it is not repeated.
+        raise InputError("The address of the database cannot be read.", hint=_HINT) from None
+
+
+def _sqlite(address: sa.URL) -> sa.Engine:
+    if not address.database or address.database == ":memory:":
+        raise InputError("A database in memory would forget every report.", hint=_HINT)
+    Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(address, connect_args={"timeout": _PATIENCE, "check_same_thread": False})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """WAL lets readers go on beside a writer; FULL has each commit on the disk before it is acknowledged."""
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Writers queue up at the beginning; one that read first and then wrote could be told to start over."""
+    writes = connection.get_execution_options().get("kmend_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, sa.exc.TimeoutError) as error:
+        raise _no_answer(error) from error
+    except IntegrityError as error:
+        raise BusyError(
+            "Somebody else changed the same thing at the same moment.", hint="Look at it and try again."
+        ) from error
+    except DBAPIError as error:
+        # SQLite says DatabaseError itself, no kind of it, when the file is damaged or no database at all.
+        if error.connection_invalidated or type(error) is DatabaseError:
+            raise _no_answer(error) from error
+        raise
+
+
+def _no_answer(error: Exception) -> MachineError:
+    _log.warning("the database: %s", error)
+    cause = getattr(error, "orig", None) or error
+    reason = (str(cause).strip().splitlines() or ["no answer"])[0]
+    return MachineError(f"The database cannot be used: {reason}.", hint="Try again when it answers.")

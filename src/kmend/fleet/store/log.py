@@ -1,0 +1,57 @@
+"""Events and the audit log: only ever appended to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from kmend.fleet.store.tables import AUDIT, EVENTS
+from kmend.model.fleet import AuditRecord, Event, EventKind
+
+
+def add_event(
+    connection: sa.Connection, kind: EventKind, text: str, *, now: datetime, host: str = "", rollout: str = ""
+) -> None:
+    """Write down what happened."""
+    connection.execute(sa.insert(EVENTS).values(at=now, kind=kind.value, host=host, rollout=rollout, text=text))
+
+
+def add_audit(
+    connection: sa.Connection, action: str, subject: str, *, actor: str, now: datetime, detail: str = ""
+) -> None:
+    """Write down who changed what; in the same transaction as the change."""
+    connection.execute(sa.insert(AUDIT).values(at=now, actor=actor, action=action, subject=subject, detail=detail))
+
+
+def events(
+    connection: sa.Connection,
+    *,
+    host: str = "",
+    rollout: str = "",
+    after: int = 0,
+    before: int | None = None,
+    most: int = 100,
+) -> Sequence[Event]:
+    """Events, newest first; with ``after`` the ones that came later than that id, oldest first."""
+    wanted = sa.select(EVENTS).limit(most)
+    wanted = wanted.order_by(EVENTS.c.id) if after else wanted.order_by(EVENTS.c.id.desc())
+    for column, value in ((EVENTS.c.host, host), (EVENTS.c.rollout, rollout)):
+        wanted = wanted.where(column == value) if value else wanted
+    if after:
+        wanted = wanted.where(EVENTS.c.id > after)
+    if before is not None:
+        wanted = wanted.where(EVENTS.c.id < before)
+    return [
+        Event(id=row.id, at=row.at, kind=EventKind(row.kind), host=row.host, rollout=row.rollout, text=row.text)
+        for row in connection.execute(wanted)
+    ]
+
+
+def audit(connection: sa.Connection, *, before: int | None = None, most: int = 100) -> Sequence[AuditRecord]:
+    """Changes, newest first."""
+    wanted = sa.select(AUDIT).order_by(AUDIT.c.id.desc()).limit(most)
+    if before is not None:
+        wanted = wanted.where(AUDIT.c.id < before)
+    return [AuditRecord(**row._asdict()) for row in connection.execute(wanted)]
