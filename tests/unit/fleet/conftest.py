@@ -6,6 +6,12 @@ from kmend.fleet.store.database import open_database
 from makers.database import fresh_postgres_database, postgres_programs, running_postgres
 
 
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch):
+    """Tests ask so often that the price of a try at a token would be most of their time."""
+    monkeypatch.setattr("kmend.fleet.store.tokens.SCRYPT_COST", 2)
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """A running PostgreSQL."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -44,9 +45,17 @@ def heard_since(moment: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(HOSTS.c.seen.is_not(None), HOSTS.c.seen >= moment)
 
 
+def count_each(tests: Mapping[str, sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """For each test the count of rows that pass it, under its name."""
+    sums = {name: sa.func.sum(sa.case((test, 1), else_=0)) for name, test in tests.items()}
+    columns = (sa.func.coalesce(total, 0).label(name) for name, total in sums.items())
+    wanted: sa.Select[Any] = sa.select()
+    return wanted.add_columns(*columns)
+
+
 def _holds(requirement: Requirement) -> sa.ColumnElement[bool]:
     mine = sa.select(LABELS.c.key).where(LABELS.c.host_id == HOSTS.c.id, LABELS.c.key == requirement.key)
-    with_value = mine.where(LABELS.c.value.in_(_all(requirement.values)))
+    with_value = mine.where(LABELS.c.value.in_(requirement.values))
     match requirement.relation:
         case Relation.AMONG:
             return sa.exists(with_value)
@@ -56,7 +65,3 @@ def _holds(requirement: Requirement) -> sa.ColumnElement[bool]:
             return sa.exists(mine)
         case Relation.ABSENT:
             return ~sa.exists(mine)
-
-
-def _all(values: Sequence[str]) -> list[str]:
-    return list(values)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Database:
     """A pool of connections; any number of processes may have one for the same database."""
 
     engine: sa.Engine
+    turn: threading.Lock | None = None
+    """Of this process's writers, for SQLite: waiting here is fair and cheap, waiting in SQLite is neither."""
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -55,7 +58,7 @@ class Database:
             BusyError: Somebody else added the same thing at the same moment. Nothing was written.
         """
         writer = self.engine.execution_options(kmend_writes=True)
-        with _answering(), writer.begin() as connection:
+        with _answering(), self.turn or nullcontext(), writer.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -71,7 +74,7 @@ def open_database(url: str, *, connections: int = 8) -> Database:
         MachineError: The database does not answer.
     """
     engine = _engine(url, connections)
-    database = Database(engine=engine)
+    database = Database(engine=engine, turn=threading.Lock() if engine.dialect.name == "sqlite" else None)
     with _answering():
         migrate(engine)
     return database
@@ -94,7 +97,7 @@ def _engine(url: str, connections: int) -> sa.Engine:
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() == "sqlite":
-            return _sqlite(address)
+            return _sqlite(address, connections)
         if address.get_backend_name() != "postgresql":
             raise InputError(f"kmend keeps nothing in {address.get_backend_name()}.", hint=_HINT)
         return sa.create_engine(
@@ -110,11 +113,16 @@ def _engine(url: str, connections: int) -> sa.Engine:
         raise InputError("The address of the database cannot be read.", hint=_HINT) from None
 
 
-def _sqlite(address: sa.URL) -> sa.Engine:
+def _sqlite(address: sa.URL, connections: int) -> sa.Engine:
     if not address.database or address.database == ":memory:":
         raise InputError("A database in memory would forget every report.", hint=_HINT)
     Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(address, connect_args={"timeout": _PATIENCE, "check_same_thread": False})
+    engine = sa.create_engine(
+        address,
+        pool_size=connections,
+        max_overflow=connections,
+        connect_args={"timeout": _PATIENCE, "check_same_thread": False},
+    )
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kmend.fleet.rollout import judge
-from kmend.fleet.store.choose import below_target, heard_since, in_open_waves, taking_part
+from kmend.fleet.store.choose import below_target, count_each, heard_since, in_open_waves, taking_part
 from kmend.fleet.store.log import add_event
 from kmend.fleet.store.rollouts import save_rollout
 from kmend.fleet.store.tables import HOSTS, PARTS
@@ -121,19 +121,13 @@ def _counts(troubles: Mapping[str, sa.ColumnElement[bool]], rollout: Rollout, he
     at_first = rollout.counted_from - hearing.silence
     silent = sa.and_(HOSTS.c.seen < hearing.silent_before, HOSTS.c.seen >= at_first)
     sums = {**troubles, "silent": silent}
-    return sa.select(
-        sa.func.count().label("hosts"),
-        *(
-            sa.func.coalesce(sa.func.sum(sa.case((test, 1), else_=0)), 0).label(name)
-            for name, test in sums.items()
-        ),
-    )
+    return count_each({"hosts": sa.true(), **sums})
 
 
 def _tally(connection: sa.Connection, wanted: sa.Select[Any]) -> Tally:
     row = connection.execute(wanted).one()
     return Tally(
-        hosts=row.hosts,
+        hosts=int(row.hosts),
         failed=int(row.failed),
         quarantined=int(row.quarantined),
         rebooted=int(row.rebooted),

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from kmend.fleet.store.choose import taking_part
 from kmend.fleet.store.tables import HOSTS, PARTS, ROLLOUTS, TARGETS
 from kmend.model import wire
+from kmend.model.protocol import RolloutHost
 from kmend.model.rollout import BackTo, Health, Rollout, RolloutPlan, RolloutState, Stage
 
 OPEN = (RolloutState.RUNNING.value, RolloutState.PAUSED.value, RolloutState.STOPPED.value)
@@ -88,6 +89,24 @@ def candidates(connection: sa.Connection, plan: RolloutPlan) -> Sequence[tuple[i
     wanted = sa.select(HOSTS.c.share, HOSTS.c.labels).where(taking_part(plan))
     return [
         (row.share, wire.load(dict[str, str], row.labels, what="labels")) for row in connection.execute(wanted)
+    ]
+
+
+def parts(
+    connection: sa.Connection, rollout_id: str, *, stage: str = "", after: str = "", most: int = 100
+) -> Sequence[RolloutHost]:
+    """Where hosts stand in a rollout, in the order of their ids, beginning after one."""
+    wanted = (
+        sa.select(HOSTS.c.id, HOSTS.c.name, PARTS.c.stage, PARTS.c.changed)
+        .join(HOSTS, HOSTS.c.id == PARTS.c.host_id)
+        .where(PARTS.c.rollout_id == rollout_id, PARTS.c.host_id > after)
+        .order_by(PARTS.c.host_id)
+        .limit(most)
+    )
+    wanted = wanted.where(PARTS.c.stage == stage) if stage else wanted
+    return [
+        RolloutHost(host=row.id, name=row.name, stage=Stage(row.stage), changed=row.changed)
+        for row in connection.execute(wanted)
     ]
 
 

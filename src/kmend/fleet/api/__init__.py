@@ -1,0 +1,1 @@
+"""The REST API: JSON over HTTP, described by its own OpenAPI document."""

@@ -1,0 +1,171 @@
+"""One request as a handler sees it: what was asked, by whom, and when."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from kmend.fleet.acts import Actor
+from kmend.fleet.checks import check_plain
+from kmend.fleet.store.database import Database
+from kmend.fleet.store.health import Hearing
+from kmend.kit.errors import BugError, InputError
+from kmend.model import wire
+from kmend.model.fleet import Token
+
+T = TypeVar("T")
+PAGE = 100
+LONGEST_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the server is set up."""
+
+    interval: int = 300
+    """Seconds between two check-ins of a host."""
+    silence: int = 900
+    """Seconds without a check-in after which a host is silent."""
+    body_limit: int = 256 * 1024
+    """Bytes of a request's body."""
+    body_seconds: float = 20
+    """For a request's body to arrive."""
+    most_waiting: int = 400
+    """Requests that may be under way at a time; more are asked to come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request."""
+
+    database: Database
+    settings: Settings
+    now: datetime
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes = b""
+    token: Token | None = None
+    """Whose it is, if a person's or a program's."""
+    host_id: str = ""
+    """Whose it is, if a host's."""
+    secret_hash: str = ""
+    """Of the host's secret that it came with."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, for the audit log."""
+        if self.token is None:
+            return Actor(name=f"host:{self.host_id}", now=self.now)
+        return Actor(name=f"token:{self.token.id} {self.token.name}", now=self.now)
+
+    @property
+    def hearing(self) -> Hearing:
+        """Now, and how long hosts may be silent."""
+        return Hearing(now=self.now, silence=timedelta(seconds=self.settings.silence))
+
+    def read(self, kind: type[T]) -> T:
+        """The body as a noun.
+
+        Raises:
+            InputError: It is none.
+        """
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise InputError("The body is not JSON.", hint="Send JSON in UTF-8.") from None
+        check_plain(value)
+        try:
+            return wire.load(kind, self.body, what="the body")
+        except InputError as error:
+            raise InputError(
+                error.message, hint="The OpenAPI document at /api/v1/openapi.json says how."
+            ) from None
+
+    def text(self, name: str) -> str:
+        """A query parameter; empty when it is not there."""
+        value = self.query.get(name, "")
+        check_plain(value)
+        return value
+
+    def number(self, name: str, *, default: int, lowest: int, highest: int) -> int:
+        """A query parameter that is a whole number.
+
+        Raises:
+            InputError: It is none, or out of range.
+        """
+        text = self.query.get(name)
+        if text is None:
+            return default
+        # Not int() alone, which takes " 1_0 " and digits of every script.
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1  # noqa: PLR2004
+        if not lowest <= number <= highest:
+            raise InputError(f"{name} has to be a number from {lowest} to {highest}, not {text[:30]!r}.")
+        return number
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is true or false; false when it is not there.
+
+        Raises:
+            InputError: It is neither.
+        """
+        text = self.query.get(name, "false")
+        if text not in {"true", "false"}:
+            raise InputError(f"{name} has to be true or false, not {text[:30]!r}.")
+        return text == "true"
+
+    @property
+    def limit(self) -> int:
+        """How many things a page shall have."""
+        return self.number("limit", default=PAGE, lowest=1, highest=LONGEST_PAGE)
+
+    def cursor(self) -> list[str]:
+        """Where the page begins: what `make_cursor` was given; empty at the beginning.
+
+        Raises:
+            InputError: It was not made by this server.
+        """
+        text = self.query.get("cursor", "")
+        if not text:
+            return []
+        try:
+            parts = json.loads(base64.urlsafe_b64decode(text.encode()))
+        except (ValueError, binascii.Error, RecursionError):
+            parts = None
+        if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+            raise InputError("The cursor is none of this server's.", hint="Use `next` of the page before.")
+        check_plain(parts)
+        return parts
+
+
+def make_cursor(*parts: str) -> str:
+    """An opaque text for the place in a list; clients hand it back as it is."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
+
+
+def cursor_number(parts: list[str]) -> int | None:
+    """A cursor that is one number; None at the beginning.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not parts:
+        return None
+    if len(parts) != 1 or not parts[0].isascii() or not parts[0].isdigit() or len(parts[0]) > 18:  # noqa: PLR2004
+        raise InputError("The cursor is of another list.", hint="Use `next` of the page before.")
+    return int(parts[0])
+
+
+def need(value: T | None, what: str) -> T:
+    """The value, which another check has made sure of.
+
+    Raises:
+        BugError: It is None.
+    """
+    if value is None:
+        raise BugError(f"There is no {what} where there has to be one.")
+    return value

@@ -1,0 +1,204 @@
+"""From HTTP to calls and back: limits, credentials, JSON, problems."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from anyio import CapacityLimiter, to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kmend.fleet.api.auth import bearer, host_of, token_of
+from kmend.fleet.api.call import Call, Settings
+from kmend.fleet.api.endpoint import Bearer, Endpoint
+from kmend.fleet.api.openapi import document
+from kmend.fleet.api.problems import RefusedError, problem, problem_for
+from kmend.fleet.api.table import ENDPOINTS, PREFIX
+from kmend.fleet.store.database import Database
+from kmend.kit.errors import KmendError
+from kmend.model import wire
+from kmend.model.fleet import Token
+
+_log = logging.getLogger(__name__)
+_THREADS = 12
+"""Requests that use the database at a time; the others wait in line."""
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def now() -> datetime:
+    """The server's time."""
+    return datetime.now(tz=UTC)
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """What all requests share: no state of the fleet, which is in the database."""
+
+    database: Database
+    settings: Settings
+    clock: Callable[[], datetime] = now
+    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
+    under_way: int = 0
+
+    def routes(self) -> list[Route]:
+        """The routes of the API."""
+        api = [
+            Route(f"{PREFIX}{one.path}", self._handler(one), methods=[one.method]) for one in _in_order(ENDPOINTS)
+        ]
+        described = json.dumps(document(ENDPOINTS))
+
+        async def describe(_: Request) -> Response:
+            return Response(described, media_type="application/json")
+
+        return [*api, Route(f"{PREFIX}/openapi.json", describe), Route("/healthz", self._healthy)]
+
+    def _handler(self, endpoint: Endpoint) -> Handler:
+        async def handle(request: Request) -> Response:
+            if self.under_way >= self.settings.most_waiting:
+                # Spread over half a minute, so that those who were sent away do not all come back at once.
+                return problem(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "The server has too much to do.",
+                    hint="Try again after the time that Retry-After gives.",
+                    retry=random.randint(5, 35),  # noqa: S311 - not a secret
+                )
+            self.under_way += 1
+            try:
+                return await self._serve(request, endpoint)
+            finally:
+                self.under_way -= 1
+
+        return handle
+
+    async def _serve(self, request: Request, endpoint: Endpoint) -> Response:
+        try:
+            body = await _read_body(request, self.settings) if endpoint.body else b""
+            return await to_thread.run_sync(self._work, request, endpoint, body, limiter=self.threads)
+        except KmendError as error:
+            return problem_for(error)
+
+    def _work(self, request: Request, endpoint: Endpoint, body: bytes) -> Response:
+        moment = self.clock()
+        token, host_id, digest = self._authenticate(request, endpoint, moment)
+        call = Call(
+            database=self.database,
+            settings=self.settings,
+            now=moment,
+            path=request.path_params,
+            query=_query(request, endpoint),
+            body=body,
+            token=token,
+            host_id=host_id,
+            secret_hash=digest,
+        )
+        answer = endpoint.does(call)
+        if endpoint.answer is None:
+            return Response(status_code=endpoint.status)
+        content = json.dumps(wire.plain(answer), separators=(",", ":"))
+        headers = {"Cache-Control": "no-store"}
+        return Response(content, status_code=endpoint.status, headers=headers, media_type="application/json")
+
+    def _authenticate(
+        self, request: Request, endpoint: Endpoint, moment: datetime
+    ) -> tuple[Token | None, str, str]:
+        if endpoint.needs == Bearer.NOBODY:
+            return None, "", ""
+        text = bearer(request.headers.get("authorization", ""))
+        source = request.client.host if request.client else "unknown"
+        if isinstance(endpoint.needs, Bearer):
+            return None, *host_of(self.database, text, source=source, now=moment)
+        return token_of(self.database, text, needs=endpoint.needs, source=source, now=moment), "", ""
+
+    async def _healthy(self, _: Request) -> Response:
+        def ask() -> None:
+            with self.database.reading() as connection:
+                connection.exec_driver_sql("SELECT 1")
+
+        try:
+            await to_thread.run_sync(ask, limiter=self.threads)
+        except KmendError as error:
+            return problem_for(error)
+        return Response('{"status":"ok"}', media_type="application/json")
+
+
+async def refuse(_: Request, error: Exception) -> Response:
+    """The answer where no endpoint was found."""
+    if not isinstance(error, HTTPException):
+        return await fail(_, error)
+    status = HTTPStatus(error.status_code)
+    answer = problem(
+        status, "There is nothing at this address for this method.", hint=f"See {PREFIX}/openapi.json."
+    )
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def fail(_: Request, error: Exception) -> Response:
+    """The answer to what was not foreseen; what it was stands in the log only."""
+    _log.error("not foreseen: %s", type(error).__name__, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "kmend did not expect this.", hint="The server's log has more."
+    )
+
+
+async def _read_body(request: Request, settings: Settings) -> bytes:
+    """The body, if it is JSON, not too long and not too slow.
+
+    Raises:
+        RefusedError: It is not.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusedError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "The body has to be JSON.",
+            hint="Send Content-Type: application/json.",
+        )
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > settings.body_limit:
+                    raise RefusedError(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        f"The body is longer than {settings.body_limit} bytes.",
+                    )
+    except TimeoutError:
+        raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.") from None
+    except ClientDisconnect:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "The body ended early.") from None
+    return bytes(body)
+
+
+def _query(request: Request, endpoint: Endpoint) -> dict[str, str]:
+    """The query parameters, each known and given once: a misspelt filter must not select everything.
+
+    Raises:
+        RefusedError: One is not known or is given twice.
+    """
+    pairs = request.query_params.multi_items()
+    names = [name for name, _ in pairs]
+    known = {one.name for one in endpoint.query}
+    wrong = [name for name in names if name not in known or names.count(name) > 1]
+    if wrong:
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST,
+            f"The query parameter {wrong[0][:30]!r} is not known here, or is given twice.",
+            hint=f"Known: {', '.join(sorted(known)) or 'none'}.",
+        )
+    return dict(pairs)
+
+
+def _in_order(endpoints: tuple[Endpoint, ...]) -> list[Endpoint]:
+    """Fixed paths before those with parameters."""
+    return sorted(endpoints, key=lambda one: "{" in one.path)

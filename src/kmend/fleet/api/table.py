@@ -1,0 +1,15 @@
+"""The whole API in one table: routes and the OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+from kmend.fleet.api import agents, hosts, rollouts, things, tokens
+from kmend.fleet.api.endpoint import Endpoint
+
+PREFIX = "/api/v1"
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *agents.ENDPOINTS,
+    *hosts.ENDPOINTS,
+    *rollouts.ENDPOINTS,
+    *things.ENDPOINTS,
+    *tokens.ENDPOINTS,
+)

@@ -1,0 +1,77 @@
+"""Wires the server: database, settings, API, files."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from kmend.fleet.api.call import Settings
+from kmend.fleet.api.http import Server, fail, now, refuse
+from kmend.fleet.store.database import Database
+from kmend.fleet.store.log import add_audit
+from kmend.fleet.store.tokens import add_token, tokens
+from kmend.kit.errors import BusyError
+from kmend.model.fleet import Role, Token
+
+
+def make_app(
+    database: Database,
+    *,
+    settings: Settings | None = None,
+    clock: Callable[[], datetime] = now,
+    repository: Path | None = None,
+) -> Starlette:
+    """The server as an ASGI application.
+
+    Args:
+        database: Open and migrated.
+        settings: How it is set up.
+        clock: Its time.
+        repository: Folder of a signed repository to serve under /repository, if any.
+    """
+    server = Server(database=database, settings=settings or Settings(), clock=clock)
+    routes: list[BaseRoute] = [*server.routes()]
+    if repository is not None:
+        routes.append(Mount("/repository", StaticFiles(directory=repository)))
+    return Starlette(
+        routes=routes,
+        exception_handlers={
+            HTTPException: refuse,
+            HTTPStatus.NOT_FOUND.value: refuse,
+            HTTPStatus.METHOD_NOT_ALLOWED.value: refuse,
+            Exception: fail,
+        },
+    )
+
+
+def first_admin_token(database: Database, *, moment: datetime, again: bool = False) -> str | None:
+    """The text of a new admin token when there was never one, or when one is asked for; else None."""
+    token = Token(
+        id=secrets.token_hex(6) if again else "first-admin",
+        name="made at start",
+        role=Role.ADMIN,
+        created=moment,
+        expires=None,
+        revoked=None,
+        last_used=None,
+        uses_left=None,
+        channel="",
+        labels={},
+    )
+    try:
+        with database.writing() as connection:
+            if not again and any(known.role == Role.ADMIN for known in tokens(connection)):
+                return None
+            text = add_token(connection, token)
+            add_audit(connection, "token-create", token.id, actor="server", now=moment, detail=token.name)
+    except BusyError:
+        return None  # another replica started at the same moment and made it
+    return text

@@ -1,0 +1,256 @@
+"""What goes over the wire between the server and those who talk to it: agents, people, programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kmend.model.fleet import (
+    AuditRecord,
+    Block,
+    Channel,
+    Event,
+    Group,
+    Host,
+    HostReport,
+    Offer,
+    Role,
+    Token,
+)
+from kmend.model.rollout import BackTo, Rollout, RolloutPlan, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: str = ""
+    """What to do next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """What an agent sends to be taken in."""
+
+    name: str
+    """Of the host, for people."""
+    secret: str
+    """64 hex digits that the agent drew at random and keeps: its half of the credential."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """The enrolment token's labels go before these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """What an agent hears when it was taken in; the same again when it asks again with the same secret."""
+
+    host: str
+    """The host's id: the other half of the credential."""
+    channel: str
+    labels: dict[str, str]
+    interval: int
+    """Seconds between check-ins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedIn:
+    """What an agent hears when its report is on the disk."""
+
+    offer: Offer
+    interval: int
+    """Seconds until the next check-in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSecret:
+    """The secret that an agent wants to use from now on; the first check-in with it makes it the only one."""
+
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostChange:
+    """What is to be different about a host; what is left out stays."""
+
+    name: str | None = None
+    channel: str | None = None
+    labels: dict[str, str] | None = None
+    """All labels that it shall have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelChange:
+    """Whether a channel is paused, and why."""
+
+    paused: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupChange:
+    """Whom a group chooses."""
+
+    selector: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why somebody does something."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRollout:
+    """A rollout to begin."""
+
+    plan: RolloutPlan
+    group: str = ""
+    """Only hosts of this group take part; the plan's selector holds beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """What hosts go back to; where nothing is said of a kernel, the livepatch is taken out."""
+
+    back_to: tuple[BackTo, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """A token to make."""
+
+    name: str
+    role: Role
+    days: int | None = None
+    """Until it expires; None: never."""
+    uses: int | None = None
+    """Of an enrolment token: how many hosts it enrols; None: any number."""
+    channel: str = ""
+    """Of an enrolment token: what its hosts follow; empty: stable."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Of an enrolment token: what its hosts get."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """A token just made; its text is shown this once."""
+
+    token: Token
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptReport:
+    """A report of a host's history."""
+
+    taken: datetime
+    """When the server took it."""
+    report: HostReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutHost:
+    """Where one host stands in a rollout."""
+
+    host: str
+    name: str
+    stage: Stage
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPage:
+    """Some hosts; ``next`` is the cursor of those that follow, None at the end."""
+
+    items: tuple[Host, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPage:
+    """Some rollouts, the newest first."""
+
+    items: tuple[Rollout, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutHostPage:
+    """Some hosts of a rollout: those that were offered its livepatch, or could not take it."""
+
+    items: tuple[RolloutHost, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPage:
+    """Some events: the newest first, or with ``after`` the oldest first."""
+
+    items: tuple[Event, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """Some changes, the newest first."""
+
+    items: tuple[AuditRecord, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportList:
+    """The latest reports of a host that differ from the one before them, the newest first."""
+
+    items: tuple[KeptReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelList:
+    """All channels."""
+
+    items: tuple[Channel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupList:
+    """All groups."""
+
+    items: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockList:
+    """All blocks."""
+
+    items: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenList:
+    """All tokens."""
+
+    items: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSummary:
+    """The fleet at a glance."""
+
+    hosts: int
+    silent: int
+    """Not heard of for longer than hosts may be silent."""
+    safe: int
+    """Run a livepatch, and are not silent."""
+    soaking: int
+    """Are loading or watching one, and are not silent."""
+    troubled: int
+    """Failed to load a livepatch that a rollout offered, or quarantined it."""
+    rollouts: dict[str, int]
+    """State → how many rollouts are in it."""
