@@ -4,28 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 
-from kmend.cli import main
-from kmend.cli.agent import verb
+from makers.commands import parse
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^[$#] (?:\./)?(kmend(?:-agent\.pyz)? [^#\n]*)", TEXT, re.MULTILINE)
-
-
-def parse(words: list[str]) -> None:
-    """Let click read a command line as it would, without running it."""
-    command: click.Command = verb.agent if words[0].startswith("kmend-agent") else main.kmend
-    context = click.Context(command)
-    rest = words[1:]
-    while isinstance(command, click.Group):
-        name, *rest = rest
-        found = command.get_command(context, name)
-        assert found is not None, f"no verb {name}"
-        command = found
-    command.make_context(command.name, rest)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

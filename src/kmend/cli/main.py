@@ -21,12 +21,14 @@ _VERBS = {
     "agent": "agent.verb",
     "build": "build",
     "demo": "demo.verb",
+    "fleet": "fleet.verb",
     "fix": "fix",
     "kernel": "kernel",
     "keys": "keys",
     "lab": "lab",
     "object-diff": "object_diff",
     "release": "release",
+    "serve": "serve",
     "update": "update.verb",
 }
 

@@ -1,26 +1,11 @@
 """kmend keys, kmend release and kmend agent as they are typed."""
 
 import json
-import sys
 
 import pytest
 
-from kmend.cli.main import kmend, run_command
 from makers.machine import FakeMachine
 from makers.nouns import KERNEL, make_built
-
-
-@pytest.fixture
-def type_in(monkeypatch, capsys):
-    """Runs kmend with words; gives back exit code, output and error output."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["kmend", *map(str, words)])
-        code = run_command(kmend)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture

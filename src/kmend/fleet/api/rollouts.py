@@ -11,6 +11,7 @@ from kmend.fleet.api.call import Call, make_cursor
 from kmend.fleet.api.endpoint import CURSOR, LIMIT, Endpoint, Query
 from kmend.fleet.api.hosts import joined
 from kmend.fleet.checks import check_words
+from kmend.fleet.store.health import count_health
 from kmend.fleet.store.rollouts import find_rollout, parts, rollouts
 from kmend.fleet.store.things import find_group
 from kmend.kit.errors import InputError
@@ -47,7 +48,12 @@ def _rollouts(call: Call) -> RolloutPage:
 
 def _rollout(call: Call) -> Rollout:
     with call.database.reading() as connection:
-        found = find_rollout(connection, call.path["rollout"])
+        found = _known(find_rollout(connection, call.path["rollout"]), call)
+        health = count_health(connection, found, call.hearing)
+    return replace(found, health=health, judged=call.now)
+
+
+def _known(found: Rollout | None, call: Call) -> Rollout:
     if found is None:
         raise acts.UnknownError(f"There is no rollout {call.path['rollout']}.")
     return found
@@ -58,8 +64,8 @@ def _parts(call: Call) -> RolloutHostPage:
     if stage and stage not in set(Stage):
         raise InputError(f"{stage[:30]!r} is no stage.", hint=f"One of {', '.join(Stage)}.")
     cursor = call.cursor()
-    rollout = _rollout(call)
     with call.database.reading() as connection:
+        rollout = _known(find_rollout(connection, call.path["rollout"]), call)
         after = cursor[0] if cursor else ""
         found = parts(connection, rollout.id, stage=stage, after=after, most=call.limit + 1)
     page = tuple(found[: call.limit])
@@ -136,7 +142,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/rollouts/{rollout}",
-        about="One rollout with its health as it was counted last.",
+        about="One rollout with its health as it is now.",
         needs=Role.VIEWER,
         does=_rollout,
         answer=Rollout,

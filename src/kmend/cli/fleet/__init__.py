@@ -1,0 +1,1 @@
+"""``kmend fleet``: what the server knows and does, from the command line."""

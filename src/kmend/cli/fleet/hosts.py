@@ -1,0 +1,137 @@
+"""``kmend fleet host``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from kmend.cli.fleet.client import Client, part
+from kmend.cli.fleet.options import client_of, json_option, say
+from kmend.cli.fleet.words import ago, labels, table
+from kmend.model.fleet import Host
+from kmend.model.protocol import HostChange, HostPage
+
+
+@click.group("host")
+def host() -> None:
+    """List, show, change and remove hosts."""
+
+
+@host.command("list")
+@click.option("--selector", default="", help="By labels, e.g. env=prod,zone in (a,b).")
+@click.option("--group", default="", help="Of a group.")
+@click.option("--channel", default="", help="That follow a channel.")
+@click.option("--build-id", default="", help="That run a kernel.")
+@click.option("--running", type=int, help="That run a livepatch's number.")
+@click.option("--silent", is_flag=True, help="That were not heard of lately.")
+@json_option
+@client_of
+def list_verb(
+    client: Client,
+    *,
+    selector: str,
+    group: str,
+    channel: str,
+    build_id: str,
+    running: int | None,
+    silent: bool,
+    as_json: bool,
+) -> None:
+    """List hosts; all conditions have to hold."""
+    query = {
+        "selector": selector,
+        "group": group,
+        "channel": channel,
+        "build_id": build_id,
+        "running": running,
+        "silent": "true" if silent else "",
+    }
+    found = [one for page in client.pages(HostPage, "/hosts", query) for one in page.items]
+    now = datetime.now(tz=UTC)
+    head = ("ID", "NAME", "CHANNEL", "KERNEL", "LIVEPATCH", "SEEN", "LABELS")
+    say(found, table(head, [_row(one, now) for one in found], empty="(no host)"), as_json=as_json)
+
+
+@host.command("show")
+@click.argument("host_id", metavar="HOST")
+@json_option
+@client_of
+def show_verb(client: Client, *, host_id: str, as_json: bool) -> None:
+    """Show one host with what it reported last."""
+    found = client.get(Host, f"/hosts/{part(host_id)}")
+    say(found, _about(found, datetime.now(tz=UTC)), as_json=as_json)
+
+
+@host.command("set")
+@click.argument("host_id", metavar="HOST")
+@click.option("--name", help="Its name.")
+@click.option("--channel", help="The channel that it follows.")
+@click.option("--label", "pairs", multiple=True, metavar="KEY=VALUE", help="Sets a label; may be repeated.")
+@click.option("--no-label", "gone", multiple=True, metavar="KEY", help="Takes a label away; may be repeated.")
+@json_option
+@client_of
+def set_verb(
+    client: Client,
+    *,
+    host_id: str,
+    name: str | None,
+    channel: str | None,
+    pairs: tuple[str, ...],
+    gone: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Change a host's name, channel or labels."""
+    path = f"/hosts/{part(host_id)}"
+    changed = None
+    if pairs or gone:
+        known = {**client.get(Host, path).labels, **labels(pairs)}
+        changed = {key: value for key, value in known.items() if key not in gone}
+    found = client.send(Host, "PATCH", path, HostChange(name=name, channel=channel, labels=changed))
+    say(found, _about(found, datetime.now(tz=UTC)), as_json=as_json)
+
+
+@host.command("remove")
+@click.argument("host_id", metavar="HOST")
+@client_of
+def remove_verb(client: Client, *, host_id: str) -> None:
+    """Forget a host; its agent has to enrol again to come back."""
+    client.remove(f"/hosts/{part(host_id)}")
+    print(f"{host_id} is removed.")
+
+
+def _row(found: Host, now: datetime) -> tuple[str, ...]:
+    report = found.report
+    return (
+        found.id,
+        found.name,
+        found.channel,
+        report.kernel.release if report else "-",
+        "-" if report is None or report.running is None else f"{report.running} ({report.phase})",
+        ago(found.seen, now),
+        _labels(found) or "-",
+    )
+
+
+def _about(found: Host, now: datetime) -> str:
+    lines = [
+        f"host       {found.name} ({found.id}), enrolled {found.enrolled:%Y-%m-%d %H:%M} UTC",
+        f"channel    {found.channel}",
+        f"labels     {_labels(found) or 'none'}",
+        f"seen       {ago(found.seen, now)}",
+    ]
+    report = found.report
+    if report is None:
+        return "\n".join(lines)
+    lines.append(f"kernel     {report.kernel.release} (build id {report.kernel.build_id[:12]}…)")
+    lines.append(f"livepatch  {'none' if report.running is None else f'{report.running} ({report.phase})'}")
+    if report.held:
+        lines.append(f"held       {report.held}")
+    if report.failure:
+        lines.append(f"failed     livepatch {report.failure.number}: {report.failure.reason}")
+    lines += [f"held back  livepatch {one.number}: {one.reason}" for one in report.quarantined]
+    return "\n".join(lines)
+
+
+def _labels(found: Host) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(found.labels.items()))

@@ -1,0 +1,108 @@
+"""``kmend fleet``: the group, and its verbs about the fleet as a whole."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from kmend.cli.fleet import hosts, rollouts, things, tokens
+from kmend.cli.fleet.client import Client
+from kmend.cli.fleet.options import client_of, json_option, limit_option, say
+from kmend.cli.fleet.words import ago, table
+from kmend.kit.errors import InputError
+from kmend.model.protocol import AuditPage, EventPage, FleetSummary
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+@click.option("--server", envvar="KMEND_SERVER", help="Address, e.g. https://fleet.example.org:8443.")
+@click.option("--token-file", envvar="KMEND_TOKEN_FILE", type=_FILE, help="File with the token.")
+@click.option("--ca", "ca_file", envvar="KMEND_CA", help="Certificates (PEM) that may vouch for the server.")
+@click.option("--fingerprint", envvar="KMEND_FINGERPRINT", help="Of the server's certificate, as it printed it.")
+@click.pass_context
+def fleet(
+    context: click.Context,
+    *,
+    server: str | None,
+    token_file: Path | None,
+    ca_file: str | None,
+    fingerprint: str | None,
+) -> None:
+    """See and steer the fleet through its server.
+
+    The options may also stand in KMEND_SERVER, KMEND_TOKEN_FILE, KMEND_CA and KMEND_FINGERPRINT, and the token
+    itself in KMEND_TOKEN.
+    """
+
+    def connect() -> Client:
+        token = _token(token_file)
+        return Client(server=_server(server), token=token, ca_file=ca_file, fingerprint=fingerprint)
+
+    context.obj = connect
+
+
+for _group in (hosts.host, rollouts.rollout, tokens.token, things.channel, things.group, things.block):
+    fleet.add_command(_group)
+
+
+@fleet.command("summary")
+@json_option
+@client_of
+def summary_verb(client: Client, *, as_json: bool) -> None:
+    """Show the fleet at a glance."""
+    found = client.get(FleetSummary, "/summary")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(found.rollouts.items())) or "none"
+    text = (
+        f"hosts     {found.hosts}\nsafe      {found.safe}\nsoaking   {found.soaking}\n"
+        f"troubled  {found.troubled}\nsilent    {found.silent}\nrollouts  {states}"
+    )
+    say(found, text, as_json=as_json)
+
+
+@fleet.command("events")
+@click.option("--host", default="", help="Only of this host (id).")
+@click.option("--rollout", default="", help="Only of this rollout (id).")
+@limit_option
+@json_option
+@client_of
+def events_verb(client: Client, *, host: str, rollout: str, limit: int, as_json: bool) -> None:
+    """Show what happened, the newest first."""
+    found = client.get(EventPage, "/events", {"host": host, "rollout": rollout, "limit": limit}).items
+    now = datetime.now(tz=UTC)
+    rows = [(ago(event.at, now), event.kind.value, event.text) for event in found]
+    say(found, table(("WHEN", "KIND", "WHAT"), rows, empty="(nothing happened yet)"), as_json=as_json)
+
+
+@fleet.command("audit")
+@limit_option
+@json_option
+@client_of
+def audit_verb(client: Client, *, limit: int, as_json: bool) -> None:
+    """Show who changed what, the newest first."""
+    found = client.get(AuditPage, "/audit", {"limit": limit}).items
+    rows = [(f"{one.at:%Y-%m-%d %H:%M}", one.actor, one.action, one.subject) for one in found]
+    say(found, table(("WHEN (UTC)", "WHO", "ACTION", "SUBJECT"), rows, empty="(nothing yet)"), as_json=as_json)
+
+
+def _server(server: str | None) -> str:
+    if not server or not server.startswith(("https://", "http://")):
+        raise InputError(
+            "Which server?" if not server else f"{server!r} is no address of a server.",
+            hint="Give --server https://ADDRESS:PORT, or set KMEND_SERVER.",
+        )
+    return server
+
+
+def _token(file: Path | None) -> str:
+    try:
+        text = file.read_text().strip() if file else os.environ.get("KMEND_TOKEN", "").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read as a token: {error}.") from None
+    # A token goes into a header, so it has to be one word.
+    if not text or not text.isascii() or len(text.split()) != 1:
+        raise InputError("There is no token.", hint="Give --token-file FILE, or set KMEND_TOKEN.")
+    return text

@@ -1,0 +1,187 @@
+"""kmend serve and kmend fleet as they are typed: a real server, real TLS, real requests."""
+
+import json
+import shutil
+import signal
+import socket
+
+import pytest
+import urllib3
+
+from kmend.model import wire
+from makers.fleet import make_report
+from makers.listening import serving
+from makers.nouns import KERNEL, make_built
+
+SECRET = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server for all tests of this file."""
+    state = tmp_path_factory.mktemp("state")
+    with serving(state) as (_, said):
+        yield said
+
+
+@pytest.fixture
+def fleet(server, monkeypatch, type_in):
+    """Runs `kmend fleet` as the first admin; gives back what it prints, parsed when it is JSON."""
+    monkeypatch.setenv("KMEND_SERVER", server["listening"])
+    monkeypatch.setenv("KMEND_TOKEN", server["admin token"].split()[0])
+    monkeypatch.setenv("KMEND_FINGERPRINT", server["fingerprint"])
+
+    def run(*words, code=0):
+        got, out, err = type_in("fleet", *words)
+        assert got == code, out + err
+        return json.loads(out) if "--json" in words and code == 0 else out + err
+
+    return run
+
+
+def speak(server, path, *, bearer, body):
+    """What an agent sends; the answer."""
+    pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint=server["fingerprint"])
+    headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+    answer = pool.request("POST", f"{server['listening']}/api/v1{path}", body=json.dumps(body), headers=headers)
+    assert answer.status in {200, 201}, answer.data
+    return answer.json()
+
+
+def enrol(server, fleet, name, secret=SECRET):
+    """A host; its id and its credential."""
+    token = fleet("token", "create", "racks", "--role", "enrol", "--uses", "1", "--label", "zone=a").strip()
+    host = speak(server, "/enrol", bearer=token, body={"name": name, "secret": secret})["host"]
+    return host, f"kmend-host.{host}.{secret}"
+
+
+def test_a_rollout_by_typing(server, fleet, tmp_path):
+    """From the enrolment token to the finished rollout and its rollback."""
+    make_built(tmp_path / "built", 3)
+    host, credential = enrol(server, fleet, "web-1")
+    speak(server, "/check-in", bearer=credential, body=wire.plain(make_report()))
+    assert "web-1" in fleet("host", "list", "--selector", "zone=a")
+    words = ("rollout", "create", tmp_path / "built", "--name", "first", "--wave", "100%:0s", "--json")
+    made = fleet(*words)["id"]
+    offer = speak(server, "/check-in", bearer=credential, body=wire.plain(make_report()))["offer"]
+    assert (offer["action"], offer["number"]) == ("apply", 3)
+    assert "first" in fleet("rollout", "list", "--state", "running")
+    assert "0 done, 1 loading, 1 to settle" in fleet("rollout", "show", made)
+    speak(server, "/check-in", bearer=credential, body=wire.plain(make_report(3)))
+    assert fleet("rollout", "hosts", made, "--json")[0]["stage"] == "done"
+    assert "livepatch  3 (applied)" in fleet("host", "show", host)
+    back = ("rollout", "rollback", made, "--to", f"{KERNEL.build_id}=2", "--reason", "slow")
+    assert "rolled-back: rollback by token:first-admin" in fleet(*back)
+    offer = speak(server, "/check-in", bearer=credential, body=wire.plain(make_report(3)))["offer"]
+    assert (offer["action"], offer["number"]) == ("go-back", 2)
+    assert "rolled back: slow" in fleet("block", "list")
+    fleet("block", "remove", f"{KERNEL.build_id}=3")
+    assert fleet("summary", "--json")["safe"] == 1
+    assert "was offered livepatch 3" in fleet("events", "--host", host)
+    assert "rollout-rollback" in fleet("audit")
+
+
+def test_pause_resume_and_abort(fleet):
+    """And what does not go ends with 1 and the server's own words."""
+    made = fleet("rollout", "create", "cd" * 20 + "=1", "--name", "x", "--json")["id"]
+    assert "paused: pause by token:first-admin made at start: lunch" in fleet(
+        "rollout", "pause", made, "--reason", "lunch"
+    )
+    assert "pause is not possible" in fleet("rollout", "pause", made, code=1)
+    assert "running" in fleet("rollout", "resume", made)
+    assert "aborted" in fleet("rollout", "abort", made)
+    assert "There is no rollout r0" in fleet("rollout", "show", "r0", code=1)
+
+
+def test_hosts_can_be_changed_and_removed(server, fleet):
+    """Labels are set and taken away one by one."""
+    host, _ = enrol(server, fleet, "db-1", "cd" * 32)
+    changed = fleet("host", "set", host, "--label", "rack=7", "--no-label", "zone", "--channel", "edge", "--json")
+    assert (changed["labels"], changed["channel"]) == ({"rack": "7"}, "edge")
+    assert "removed" in fleet("host", "remove", host)
+    assert "There is no host" in fleet("host", "show", host, code=1)
+
+
+def test_channels_groups_blocks_and_tokens(fleet):
+    """Everything that can be made can be listed."""
+    fleet("channel", "create", "canary")
+    fleet("channel", "pause", "canary", "--reason", "holidays")
+    assert "holidays" in fleet("channel", "list")
+    assert fleet("channel", "resume", "canary", "--json")["paused"] is False
+    fleet("group", "set", "web", "role=web")
+    assert fleet("group", "list", "--json") == [{"name": "web", "selector": "role=web"}]
+    fleet("group", "remove", "web")
+    fleet("block", "add", "ef" * 20 + "=9", "--reason", "bad")
+    assert fleet("block", "list", "--json")[0]["number"] == 9
+    made = fleet("token", "create", "ci", "--role", "viewer", "--days", "1", "--json")
+    assert "good until" in fleet("token", "list")
+    fleet("token", "revoke", made["token"]["id"])
+    assert "revoked" in fleet("token", "list")
+
+
+def test_a_viewer_cannot_change_anything(fleet, tmp_path):
+    """The role is named that would be needed."""
+    file = tmp_path / "token"
+    file.write_text(fleet("token", "create", "eyes", "--role", "viewer"))
+    assert "stable" in fleet("--token-file", file, "channel", "list")
+    assert "needs the role operator" in fleet("--token-file", file, "channel", "pause", "edge", code=1)
+
+
+def test_a_server_that_is_not_the_one(fleet, monkeypatch):
+    """Another fingerprint, no fingerprint, nothing there, no server at all: each with what to do."""
+    assert "--fingerprint" in fleet("--fingerprint", "00" * 32, "summary", code=1)
+    monkeypatch.delenv("KMEND_FINGERPRINT")
+    assert "--fingerprint" in fleet("summary", code=1)
+    assert "does not answer" in fleet("--server", "https://127.0.0.1:9", "summary", code=1)
+    assert "no address of a server" in fleet("--server", "fleet", "summary", code=1)
+    monkeypatch.delenv("KMEND_TOKEN")
+    assert "There is no token" in fleet("summary", code=1)
+
+
+def test_help_needs_no_server(type_in):
+    """Of every verb."""
+    code, out, _ = type_in("fleet", "rollout", "create", "--help")
+    assert code == 0
+    assert "--max-concurrent" in out
+
+
+def test_a_certificate_can_vouch_for_itself(server, fleet, monkeypatch, tmp_path_factory):
+    """Who has the self-made certificate needs no fingerprint."""
+    state = next(tmp_path_factory.getbasetemp().glob("state*"))
+    monkeypatch.delenv("KMEND_FINGERPRINT")
+    assert "hosts" in fleet("--ca", state / "certificate.pem", "summary")
+
+
+def test_a_second_start_keeps_everything_and_ends_well(tmp_path):
+    """The same certificate, no second admin token, unless one is asked for; SIGTERM ends it with 0."""
+    with serving(tmp_path, "--admin-token-file", tmp_path / "token") as (first, said):
+        fingerprint = said["fingerprint"]
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 0
+    token = (tmp_path / "token").read_text().strip()
+    assert token.startswith("kmend_first-admin.")
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    shutil.move(tmp_path / "token", tmp_path / "old")
+    with serving(tmp_path) as (_, said):
+        assert said["fingerprint"] == fingerprint
+        assert "admin token" not in said
+    with serving(tmp_path, "--new-admin-token", "--no-tls") as (_, said):
+        assert said["admin token"].startswith("kmend_")
+        assert said["listening"].startswith("http://")
+
+
+def test_what_cannot_be_served(type_in, tmp_path):
+    """Each ends with one clear message."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        cases = {
+            "is no ADDRESS:PORT": ("--listen", "nowhere"),
+            "cannot be listened on": ("--listen", f"127.0.0.1:{port}"),
+            "go together": ("--certificate", tmp_path / "c.pem"),
+            "cannot be used as certificate": ("--certificate", tmp_path / "c.pem", "--key", tmp_path / "k.pem"),
+            "is no repository": ("--repository", tmp_path),
+            "kmend keeps nothing in mysql": ("--database", "mysql://x/y", "--listen", "127.0.0.1:0"),
+        }
+        for message, words in cases.items():
+            code, _, err = type_in("serve", "--state", tmp_path, *words)
+            assert (code, message in err) == (1, True), err
