@@ -393,6 +393,8 @@ def test_methods_types_and_sizes(server):
     wrong = server.ask("DELETE", "/summary")
     check_problem(wrong, 405)
     assert "GET" in wrong.headers["allow"]
+    assert {"GET", "POST"} <= set(server.ask("DELETE", "/rollouts").headers["allow"].split(", "))
+    assert server.ask("HEAD", "/summary").status_code == 200
     check_problem(server.ask("POST", "/rollouts", content=b"{}"), 415)
     check_problem(server.ask("POST", "/rollouts", json={"x": "y" * 300_000}), 413)
 

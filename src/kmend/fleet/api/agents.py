@@ -30,9 +30,10 @@ _BUSY_INTERVAL = 60
 def _enrol(call: Call) -> Enrolled:
     asked = call.read(Enrolment)
     check_words(asked.name, what="the host's name")
-    check_labels(asked.labels)
-    digest = fast_hash(_checked(asked.secret))
     token = need(call.token, "token")
+    labels = {**asked.labels, **token.labels}
+    check_labels(labels)
+    digest = fast_hash(_checked(asked.secret))
     with call.database.writing() as connection:
         host = host_with(connection, digest)
         if host is None:
@@ -44,7 +45,7 @@ def _enrol(call: Call) -> Enrolled:
                 id=f"h{secrets.token_hex(8)}",
                 name=asked.name,
                 channel=token.channel or "stable",
-                labels={**asked.labels, **token.labels},
+                labels=labels,
                 enrolled=call.now,
                 seen=None,
                 report=None,

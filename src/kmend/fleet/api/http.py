@@ -51,9 +51,11 @@ class Server:
 
     def routes(self) -> list[Route]:
         """The routes of the API."""
-        api = [
-            Route(f"{PREFIX}{one.path}", self._handler(one), methods=[one.method]) for one in _in_order(ENDPOINTS)
-        ]
+        paths: dict[str, dict[str, Endpoint]] = {}
+        for one in _in_order(ENDPOINTS):
+            paths.setdefault(one.path, {})[one.method] = one
+        # One route for each path, so that the Allow header of a refusal names all its methods.
+        api = [Route(f"{PREFIX}{path}", self._handler(ways), methods=list(ways)) for path, ways in paths.items()]
         described = json.dumps(document(ENDPOINTS))
 
         async def describe(_: Request) -> Response:
@@ -61,8 +63,9 @@ class Server:
 
         return [*api, Route(f"{PREFIX}/openapi.json", describe), Route("/healthz", self._healthy)]
 
-    def _handler(self, endpoint: Endpoint) -> Handler:
+    def _handler(self, ways: dict[str, Endpoint]) -> Handler:
         async def handle(request: Request) -> Response:
+            endpoint = ways["GET" if request.method == "HEAD" else request.method]
             if self.under_way >= self.settings.most_waiting:
                 # Spread over half a minute, so that those who were sent away do not all come back at once.
                 return problem(

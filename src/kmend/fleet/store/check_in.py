@@ -144,7 +144,8 @@ def _grant(connection: sa.Connection, case: _Case, rollouts: Sequence[Rollout], 
     if offer.action != OfferAction.APPLY:
         return offer
     if offer.rollout != first.rollout:
-        return replace(offer, action=OfferAction.STAY, number=case.report.running)
+        because = "a rollout changed at this very moment; the next check-in tells"
+        return replace(offer, action=OfferAction.STAY, number=case.report.running, because=because, rollout="")
     set_stage(connection, offer.rollout, case.host.id, stage=Stage.OFFERED, now=now, offer=True)
     text = f"{case.host.name} was offered livepatch {offer.number}"
     add_event(connection, EventKind.OFFERED, text, now=now, host=case.host.id, rollout=offer.rollout)
