@@ -91,6 +91,11 @@ class Paths:
         return self.library / "watching"
 
     @property
+    def daemon(self) -> Path:
+        """Held by the daemon."""
+        return self.library / "daemon"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever changes anything."""
         return self.library / "lock"

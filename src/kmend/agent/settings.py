@@ -61,6 +61,8 @@ class Settings:
     watch_ignore: tuple[str, ...] = ()
     """Names of units and containers that do not count; ``*`` stands for anything."""
     transition_seconds: int = 60
+    check_in_minutes: int = 5
+    """How often the daemon looks at the repository."""
     metrics_file: str = ""
     """For node_exporter's textfile collector; empty: none is written."""
 
@@ -82,6 +84,7 @@ _NUMBERS = {
     "delay_hours": range(24 * 366),
     "soak_minutes": range(24 * 60 + 1),
     "transition_seconds": range(1, 3601),
+    "check_in_minutes": range(1, 24 * 60 + 1),
 }
 
 

@@ -66,6 +66,17 @@ def command_line(root: Path = Path("/")) -> tuple[str, ...]:
     return tuple(_text(root / "proc/cmdline").split())
 
 
+def machine_id(root: Path = Path("/")) -> str:
+    """What tells this machine from others (machine-id(5)); its host name where there is none."""
+    for name in ("etc/machine-id", "var/lib/dbus/machine-id", "proc/sys/kernel/hostname"):
+        try:
+            if text := (root / name).read_text().strip():
+                return text
+        except (OSError, UnicodeDecodeError):
+            continue
+    return ""
+
+
 def _padded(size: int) -> int:
     return (size + 3) & ~3
 

@@ -6,7 +6,10 @@ Exit codes: 0 done, or nothing to do; 1 refused, failed or could not tell. `chec
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,6 +17,7 @@ import click
 from kmend import __version__
 from kmend.agent import config, sync, watching
 from kmend.agent.apply import Host
+from kmend.agent.daemon import Daemon, pet_clock
 from kmend.agent.decide import Verdict
 from kmend.cli.agent import looking
 from kmend.cli.agent.answer import Answer, answer_with, host_of, json_option
@@ -112,6 +116,19 @@ def unload_verb(machine: Path, *, no_hold: bool, timeout: float | None, as_json:
         return Answer(sync.Unloaded(unloaded=gone, held_back=bool(gone) and not no_hold), text)
 
     return answer_with(work, as_json=as_json)
+
+
+@agent.command("run")
+@click.pass_obj
+def run_verb(machine: Path) -> int:
+    """Stay, look at the repository again and again, and do what `update` does; for kmend-agent.service."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("kmend").setLevel(logging.INFO)
+    # Being asked to end is like Ctrl-C: what is being watched is left to the next run, and that is no failure.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        Daemon(host=Host(root=machine, clock=pet_clock(), patient=True)).run()
+    return 0
 
 
 @agent.command("note-shutdown", hidden=True)
