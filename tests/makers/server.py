@@ -22,7 +22,7 @@ class TalkingServer:
         self.app = make_app(database, clock=lambda: self.now, **more)
         self.loop = asyncio.Runner()
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://server")
+        self.client = httpx.AsyncClient(transport=transport, base_url="https://server")
         self.tokens = {"admin": first_admin_token(database, moment=NOW)}
 
     def later(self, **time):

@@ -1,4 +1,4 @@
-"""Wires the server: database, settings, API, files."""
+"""Wires the server: database, settings, API, dashboard, files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from kmend.fleet.api.call import Settings
 from kmend.fleet.api.http import Server, fail, now, refuse
+from kmend.fleet.site.pages import site_routes
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.log import add_audit
 from kmend.fleet.store.tokens import add_token, tokens
@@ -38,7 +39,7 @@ def make_app(
         repository: Folder of a signed repository to serve under /repository, if any.
     """
     server = Server(database=database, settings=settings or Settings(), clock=clock)
-    routes: list[BaseRoute] = [*server.routes()]
+    routes: list[BaseRoute] = [*server.routes(), *site_routes(server)]
     if repository is not None:
         routes.append(Mount("/repository", StaticFiles(directory=repository)))
     return Starlette(

@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from anyio import CapacityLimiter, to_thread
@@ -24,6 +24,7 @@ from kmend.fleet.api.openapi import document
 from kmend.fleet.api.problems import RefusedError, problem, problem_for
 from kmend.fleet.api.table import ENDPOINTS, PREFIX
 from kmend.fleet.store.database import Database
+from kmend.fleet.store.health import Hearing
 from kmend.kit.errors import KmendError
 from kmend.model import wire
 from kmend.model.fleet import Token
@@ -48,6 +49,10 @@ class Server:
     clock: Callable[[], datetime] = now
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     under_way: int = 0
+
+    def hearing(self, moment: datetime) -> Hearing:
+        """A moment, and how long hosts may be silent."""
+        return Hearing(now=moment, silence=timedelta(seconds=self.settings.silence))
 
     def routes(self) -> list[Route]:
         """The routes of the API."""
@@ -84,7 +89,7 @@ class Server:
 
     async def _serve(self, request: Request, endpoint: Endpoint) -> Response:
         try:
-            body = await _read_body(request, self.settings) if endpoint.body else b""
+            body = await read_body(request, self.settings, kind="application/json") if endpoint.body else b""
             return await to_thread.run_sync(self._work, request, endpoint, body, limiter=self.threads)
         except KmendError as error:
             return problem_for(error)
@@ -153,18 +158,18 @@ async def fail(_: Request, error: Exception) -> Response:
     )
 
 
-async def _read_body(request: Request, settings: Settings) -> bytes:
-    """The body, if it is JSON, not too long and not too slow.
+async def read_body(request: Request, settings: Settings, *, kind: str) -> bytes:
+    """The body, if it is of a media type, not too long and not too slow.
 
     Raises:
         RefusedError: It is not.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != kind:
         raise RefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "The body has to be JSON.",
-            hint="Send Content-Type: application/json.",
+            f"The body has to be {kind}.",
+            hint=f"Send Content-Type: {kind}.",
         )
     body = bytearray()
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from kmend.fleet.store.choose import count_each, heard_since
@@ -34,3 +37,42 @@ def summary(connection: sa.Connection, hearing: Hearing) -> FleetSummary:
         troubled=int(row.troubled),
         rollouts={row.state: row.many for row in states},
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningCount:
+    """How many hosts with one kernel run one livepatch, or none."""
+
+    build_id: str
+    number: int | None
+    hosts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCount:
+    """How many hosts stand at one stage of one rollout."""
+
+    rollout: str
+    stage: Stage
+    hosts: int
+
+
+def running_counts(connection: sa.Connection) -> Sequence[RunningCount]:
+    """What the fleet runs; hosts that have not reported yet are left out."""
+    what = (HOSTS.c.build_id, HOSTS.c.running)
+    wanted = sa.select(*what, sa.func.count().label("hosts")).where(HOSTS.c.build_id.is_not(None)).group_by(*what)
+    counted = [
+        RunningCount(build_id=row.build_id, number=row.running, hosts=row.hosts)
+        for row in connection.execute(wanted)
+    ]
+    return sorted(counted, key=lambda one: (one.build_id, one.number or 0))
+
+
+def stage_counts(connection: sa.Connection, rollout_ids: Sequence[str]) -> Sequence[StageCount]:
+    """Where hosts stand in some rollouts."""
+    what = (PARTS.c.rollout_id, PARTS.c.stage)
+    wanted = sa.select(*what, sa.func.count().label("hosts")).where(PARTS.c.rollout_id.in_(rollout_ids))
+    return [
+        StageCount(rollout=row.rollout_id, stage=Stage(row.stage), hosts=row.hosts)
+        for row in connection.execute(wanted.group_by(*what).order_by(*what))
+    ]
