@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from kmend.agent.redact import redacted
 from kmend.agent.windows import Window, parse_window
 from kmend.kit.errors import InputError
 from kmend.trust.download import Limits, open_source
@@ -40,6 +41,10 @@ class Settings:
     """Instead of the enrolment's; empty: the enrolment's."""
     channel: str = ""
     """Instead of the enrolment's; empty: the enrolment's."""
+    proxy: str = ""
+    """Web proxy; empty: as the environment says."""
+    ca_file: str = ""
+    """The only authorities to trust for https; empty: the system's."""
     update_policy: UpdatePolicy = UpdatePolicy.REMOTE
     pin_number: int | None = None
     """This livepatch and no other."""
@@ -68,7 +73,7 @@ class Settings:
 
     @property
     def in_words(self) -> dict[str, str]:
-        """What differs from the defaults."""
+        """What differs from the defaults, without passwords in addresses."""
         changed = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: _word(value) for name, value in changed.items() if value != getattr(Settings(), name)}
 
@@ -91,7 +96,7 @@ _NUMBERS = {
 def _word(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return value.isoformat() if isinstance(value, datetime) else redacted(str(value))
 
 
 def load_settings(path: Path) -> Settings:
@@ -159,6 +164,20 @@ def _repository(key: str, value: Any) -> str:
     if "://" not in text and not text.startswith("/"):
         raise ValueError(f"{key} must be an address or the full path of a folder, not {text!r}")
     open_source(text, limits=Limits())
+    return text
+
+
+def _proxy(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if not re.fullmatch(r"https?://[^/\s]+/?", text):
+        raise ValueError(f"{key} must be an address such as http://proxy.example:3128, not {redacted(text)!r}")
+    return text
+
+
+def _full_path(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if not text.startswith("/"):
+        raise ValueError(f"{key} must be a full path, not {text!r}")
     return text
 
 
@@ -231,6 +250,8 @@ def _metrics(key: str, value: Any) -> str:
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "repository": _repository,
     "channel": _channel,
+    "proxy": _proxy,
+    "ca_file": _full_path,
     "update_policy": _policy,
     "pin_date": _moment,
     "windows": _windows,

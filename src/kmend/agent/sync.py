@@ -22,7 +22,7 @@ from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import loaded_livepatches
 from kmend.model.host import AgentPhase, AgentState, ChannelEntry, HostKernel
 from kmend.model.kernel import Kernel
-from kmend.trust.download import Limits
+from kmend.trust.download import Limits, Network
 from kmend.trust.repository import SignedRepository, open_repository
 
 _LOOK_BACK = 1000
@@ -250,6 +250,7 @@ def _look(
         pinned_root=load_pinned_root(host.paths, config),
         cache=host.paths.seen,
         limits=limits,
+        network=Network(proxy=host.settings.proxy, ca_file=host.settings.ca_file),
     )
     return _decided(host, running, repository, state=state, despite_quarantine=despite_quarantine)
 

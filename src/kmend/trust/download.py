@@ -43,6 +43,16 @@ class Limits:
     chunk: int = 1 << 16
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How to reach a web server; empty: as the environment and the system say."""
+
+    proxy: str = ""
+    """http(s):// address; hosts in no_proxy are reached without it."""
+    ca_file: str = ""
+    """PEM file with the only authorities to trust for https."""
+
+
 class _Bounded(FetcherInterface):
     """A fetcher whose downloads stay in memory and under the length that signed metadata allows."""
 
@@ -56,10 +66,11 @@ class _Bounded(FetcherInterface):
 
 
 class HttpFetcher(_Bounded):
-    """Reads http(s):// addresses; proxies as the environment says."""
+    """Reads http(s):// addresses; proxies and authorities as told, else as the environment and the system say."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, network: Network | None = None) -> None:
         self._limits = limits
+        self._network = network or Network()
         # No compression: the limits count the bytes that come over the wire.
         headers = {"User-Agent": f"kmend/{__version__}", "Accept-Encoding": "identity"}
         self._headers = headers
@@ -68,9 +79,12 @@ class HttpFetcher(_Bounded):
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
         bypass = urllib.request.proxy_bypass(parts.hostname or "")
-        proxy = "" if bypass else urllib.request.getproxies().get(parts.scheme, "")
+        proxy = "" if bypass else self._network.proxy or urllib.request.getproxies().get(parts.scheme, "")
         if proxy not in self._pools:
-            pool = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+            trusted = self._network.ca_file or None
+            pool = (
+                urllib3.ProxyManager(proxy, ca_certs=trusted) if proxy else urllib3.PoolManager(ca_certs=trusted)
+            )
             pool.headers = self._headers
             self._pools[proxy] = pool
         return self._pools[proxy]
@@ -137,19 +151,20 @@ def _translated(error: urllib3.exceptions.HTTPError, url: str) -> DownloadError:
     return DownloadError(f"{url}: {reason or error}")
 
 
-def open_source(source: str, *, limits: Limits) -> tuple[FetcherInterface, str]:
+def open_source(source: str, *, limits: Limits, network: Network | None = None) -> tuple[FetcherInterface, str]:
     """The fetcher for a source, and the source as an address that ends in a slash.
 
     Args:
         source: http(s):// or file:// address, or the path of a folder.
         limits: What a download may cost.
+        network: How to reach a web server.
 
     Raises:
         InputError: It is neither.
     """
     scheme = urlsplit(source).scheme
     if scheme in {"http", "https"}:
-        return HttpFetcher(limits), source.rstrip("/") + "/"
+        return HttpFetcher(limits, network), source.rstrip("/") + "/"
     if scheme == "file":
         return FolderFetcher(limits), source.rstrip("/") + "/"
     if scheme or not source:

@@ -39,7 +39,7 @@ from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
 from kmend.trust import layout
-from kmend.trust.download import CutError, Limits, open_source
+from kmend.trust.download import CutError, Limits, Network, open_source
 from kmend.trust.module_file import split_signature
 from kmend.trust.proof import SEAL, VerifiedLivepatch
 from kmend.trust.refusal import Refusal, reason_of, refused
@@ -160,7 +160,13 @@ class SignedRepository:
 
 
 def open_repository(
-    source: str, *, channel: str, pinned_root: bytes, cache: Path, limits: Limits | None = None
+    source: str,
+    *,
+    channel: str,
+    pinned_root: bytes,
+    cache: Path,
+    limits: Limits | None = None,
+    network: Network | None = None,
 ) -> SignedRepository:
     """Fetch and verify the signed metadata (points 1 to 4; the rest when asked).
 
@@ -171,6 +177,7 @@ def open_repository(
         cache: Folder for what was seen last: the memory that makes rollbacks visible. It belongs to one host and
             one pinned root; it survives a kill at any moment.
         limits: What a download may cost.
+        network: How to reach a web server.
 
     Raises:
         TrustError: Something does not hold, or could not be fetched.
@@ -178,7 +185,7 @@ def open_repository(
         InputError: The address or the channel's name cannot be used.
     """
     bounds = limits or Limits()
-    fetcher, base = open_source(source, limits=bounds)
+    fetcher, base = open_source(source, limits=bounds, network=network)
     layout.check_channel(channel)
     with _refusals("The repository's metadata", cache=cache):
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)

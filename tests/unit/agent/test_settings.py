@@ -97,6 +97,9 @@ WRONG = {
     "repository = 'folder'": "full path of a folder",
     "repository = ''": "repository must be a text",
     "windows = 'daily 01:00-02:00'": "windows must be a list",
+    "proxy = 'socks5://h:1'": "proxy must be an address such as",
+    "proxy = 'http://h:1/path'": "proxy must be an address such as",
+    "ca_file = 'ca.pem'": "ca_file must be a full path",
     "windows = []": "windows must be a list",
     "windows = ['weekly 01:00-02:00']": "is not a window such as",
     "windows = ['Mon 25:00-26:00']": "is not a window such as",
@@ -115,6 +118,16 @@ WRONG = {
     "watch_ignore = 'web'": "watch_ignore must be a list",
     "watch_ignore = ['']": "watch_ignore must be a list",
 }
+
+
+def test_a_proxys_password_is_not_shown(tmp_path):
+    """Neither by info nor in an error."""
+    found = load(tmp_path, 'proxy = "http://user:SECRET@proxy:3128"')
+    assert found.proxy == "http://user:SECRET@proxy:3128"
+    assert found.in_words == {"proxy": "http://***@proxy:3128"}
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, 'proxy = "ftp://user:SECRET@proxy:3128"')
+    assert "SECRET" not in caught.value.message
 
 
 @pytest.mark.parametrize("text", WRONG)
