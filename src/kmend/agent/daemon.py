@@ -142,8 +142,8 @@ def pet_clock() -> PetClock:
 @contextmanager
 def _service() -> Iterator[None]:
     """Tells systemd when the service is ready and when it ends."""
-    notify("READY=1", "STATUS=Waiting for the first look.")
-    try:
+    try:  # it may be asked to end as soon as it has said that it is ready
+        notify("READY=1", "STATUS=Waiting for the first look.")
         yield
     finally:
         notify("STOPPING=1")

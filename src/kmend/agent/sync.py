@@ -101,8 +101,16 @@ def _remembered(host: Host) -> Iterator[Callable[[Decision], Decision]]:
         publish(host)
 
 
-def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool = False) -> UpdateResult:
+def update(
+    host: Host,
+    *,
+    limits: Limits | None = None,
+    despite_quarantine: bool = False,
+    told: Callable[[str], None] | None = None,
+) -> UpdateResult:
     """Bring this host to what its channel offers, and watch it; while another run watches nothing is done.
+
+    ``told`` hears that the watch begins.
 
     Raises:
         TrustError: What the repository offers cannot be trusted; nothing was changed.
@@ -124,6 +132,8 @@ def update(host: Host, *, limits: Limits | None = None, despite_quarantine: bool
             remember(decision)
         if loaded is None:
             return _nothing_done(decision)
+        if told:
+            told(f"Livepatch {decision.offered} is loaded; the host is watched for {host.soak:g} s.")
         gone = watch(host)
         return UpdateResult(decision=decision, applied=True, transition_ms=loaded.transition_ms, replaced=gone)
 

@@ -104,6 +104,13 @@ def test_what_is_no_trouble(machine, name):
     assert view.status(machine.host()).phase == AgentPhase.APPLIED
 
 
+def test_whoever_waits_hears_that_the_watch_begins(machine):
+    """Before it begins, so that nobody wonders for 15 minutes."""
+    heard = []
+    sync.update(machine.host(soak=900), told=lambda text: heard.append((machine.clock.monotonic() < 5, text)))
+    assert heard == [(True, "Livepatch 1 is loaded; the host is watched for 900 s.")]
+
+
 def test_what_is_not_to_be_watched(machine):
     """With both switched off units and containers are not asked for."""
     machine.around.failed = None

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -89,7 +90,8 @@ def update_verb(
 
     def work() -> Answer:
         host = host_of(machine, soak=soak, timeout=timeout)
-        done = sync.update(host, despite_quarantine=despite_quarantine)
+        told = None if as_json else partial(click.echo, err=True)
+        done = sync.update(host, despite_quarantine=despite_quarantine, told=told)
         if not done.applied:
             return Answer(done, f"{done.decision.verdict}: {done.decision.because}")
         replaced = f", replacing {', '.join(done.replaced)}" if done.replaced else ""
@@ -124,8 +126,7 @@ def run_verb(machine: Path) -> int:
     """Stay, look at the repository again and again, and do what `update` does; for kmend-agent.service."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("kmend").setLevel(logging.INFO)
-    # Being asked to end is like Ctrl-C: what is being watched is left to the next run, and that is no failure.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Being asked to end (SIGTERM is like Ctrl-C here) leaves a watch to the next run, and is no failure.
     with suppress(KeyboardInterrupt):
         Daemon(host=Host(root=machine, clock=pet_clock(), patient=True)).run()
     return 0
@@ -149,6 +150,8 @@ def note_shutdown_verb(machine: Path, *, as_json: bool) -> int:
 
 def main() -> None:
     """Entry point of kmend-agent.pyz: the same verbs without the word agent."""
+    # Being asked to end is like Ctrl-C: what is being watched is left to the next run.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = click.version_option(__version__, prog_name="kmend-agent")(agent)
     sys.exit(run_command(command))
 
