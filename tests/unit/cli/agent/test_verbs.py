@@ -136,6 +136,21 @@ def test_reboot_required(machine, tmp_path):
     assert run(machine, "reboot-required")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("down", "text"), [(True, "in order"), (False, "not being shut down"), (None, "not answer")]
+)
+def test_note_shutdown(machine, monkeypatch, down, text):
+    """What kmend-orderly.service runs: only a real shutdown leaves a mark, with the id of this boot."""
+    monkeypatch.setattr("kmend.linux.services.going_down", lambda: down)
+    code, said = run(machine, "note-shutdown")
+    assert code == 0
+    assert text in said
+    mark = machine.host().paths.orderly
+    assert mark.exists() is bool(down)
+    if down:
+        assert mark.read_text() == "00000001-0000-0000-0000-000000000000\n"
+
+
 def test_a_broken_file_of_settings(machine):
     """Every verb that needs it says so."""
     (machine.root / "etc/kmend/agent.toml").write_text("soak = 1")
