@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from kmend.model.host import AgentPhase, AgentState, BlockingTask, Stall, Watch
 from kmend.model.livepatch import Livepatch
 from kmend.trust.proof import VerifiedLivepatch
 from kmend.trust.refusal import Refusal
+
+log = logging.getLogger(__name__)
 
 _POLL = 0.05
 _LOG_LINES = 12
@@ -232,16 +235,24 @@ def taken_back(
     livepatch = now.livepatch
     if livepatch is None:
         return MachineError(reason)
-    reverting = note(host, now, AgentPhase.REVERTING, livepatch=livepatch)
+    reverting = replace(now, phase=AgentPhase.REVERTING, changed=host.clock.now(), note="", watch=None)
     if guilty:  # before it is taken out: a kill or a panic meanwhile must not forget it
         reverting = quarantine(reverting, mark_of(livepatch), reason=reason, now=host.clock.now())
-        save_state(host.paths, reverting)
+    _save_if_possible(host, reverting)
     _take_out(host, livepatch.module)
     left = before if before and livepatch_named(before.module, host.root) else None
-    after = note(host, reverting, AgentPhase.APPLIED if left else AgentPhase.IDLE, livepatch=left)
-    save_state(host.paths, replace(after, note=reason))
+    phase = AgentPhase.APPLIED if left else AgentPhase.IDLE
+    _save_if_possible(host, replace(reverting, phase=phase, livepatch=left, changed=host.clock.now(), note=reason))
     hint = "It is held back on this host from now on." if guilty else "The next run tries again."
     return MachineError(f"Livepatch {livepatch.number} was taken out again: {reason}.", hint=hint)
+
+
+def _save_if_possible(host: Host, state: AgentState) -> None:
+    """Write the state; a full disk must not keep a livepatch in that causes trouble."""
+    try:
+        save_state(host.paths, state)
+    except MachineError as error:
+        log.error("%s The livepatch is taken out all the same.", error.message)  # noqa: TRY400 - for a person
 
 
 def _take_out(host: Host, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from kmend.agent.apply import Host, begin_soak, end_soak, settled, taken_back
@@ -68,7 +69,8 @@ def _count_run(host: Host, step: int) -> AgentState:
         if state.phase != AgentPhase.SOAKING or state.watch is None:
             return state
         counted = replace(state, watch=replace(state.watch, runs=state.watch.runs + step))
-        save_state(host.paths, counted)
+        with suppress(MachineError):  # with a full disk it is watched all the same
+            save_state(host.paths, counted)
         return counted
 
 

@@ -1,5 +1,8 @@
 """The watch after loading: what takes a livepatch out, what does not, and what survives."""
 
+import errno
+from contextlib import suppress
+
 import pytest
 
 from kmend.agent import sync, view, watching
@@ -7,6 +10,7 @@ from kmend.agent.decide import Verdict
 from kmend.agent.settings import Settings
 from kmend.agent.state import load_state
 from kmend.kit.errors import MachineError
+from kmend.kit.files import write_atomic
 from kmend.model.host import AgentPhase
 from makers.repository import SimulatedRepository
 
@@ -136,6 +140,25 @@ def test_what_cannot_be_looked_at_is_said(machine):
     assert view.status(machine.host()).watch is None
 
 
+def test_a_full_disk_keeps_nothing_bad_in(machine, monkeypatch):
+    """When the disk fills up while it is watched, trouble takes the livepatch out all the same."""
+
+    def full(path, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def fill():
+        monkeypatch.setattr("kmend.agent.state.write_atomic", full)
+        log_warn(machine, "unix_ioctl")
+
+    at(machine, 60, fill)
+    with pytest.raises(MachineError, match="taken out again: the kernel complained"):
+        sync.update(machine.host(soak=900))
+    assert machine.livepatches() == []
+    with pytest.raises(MachineError, match="disk is full"):
+        sync.update(machine.host(soak=900))
+    assert len(machine.loaded) == 1
+
+
 class KilledError(Exception):
     """Stands for kill -9."""
 
@@ -148,6 +171,48 @@ def killed():
 def interrupted():
     """Ask a run to end."""
     raise KeyboardInterrupt
+
+
+def dying_at(which, when):
+    """A write_atomic during which, before or after, a run is killed."""
+    count = 0
+
+    def write(path, *args, **options):
+        nonlocal count
+        count += 1
+        if count == which and when == "before":
+            killed()
+        write_atomic(path, *args, **options)
+        if count == which and when == "after":
+            killed()
+
+    return write
+
+
+@pytest.mark.parametrize("reboot", [False, True])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("which", range(1, 6))
+def test_killed_at_every_write(machine, monkeypatch, which, when, reboot):
+    """Killed around each write of a run that ends in trouble: the next runs end with it out and held back.
+
+    With a panic on top, a livepatch that was in the kernel is never loaded a second time.
+    """
+    machine.log_on_load = ["BUG: unable to handle page fault for address: ffff"]
+    monkeypatch.setattr("kmend.agent.state.write_atomic", dying_at(which, when))
+    with pytest.raises(KilledError):
+        sync.update(machine.host())
+    monkeypatch.undo()
+    loaded_before = len(machine.loaded)
+    if reboot:
+        machine.boot(2)
+    for _ in range(2):
+        with suppress(MachineError):
+            sync.update(machine.host())
+    assert machine.livepatches() == []
+    assert machine.modules() == []
+    assert sync.check(machine.host()).verdict == Verdict.HELD_BACK
+    assert len(machine.loaded) == 1 if reboot and loaded_before else len(machine.loaded) <= 2
+    assert state_of(machine).phase == AgentPhase.IDLE
 
 
 def test_a_killed_watch_goes_on(machine):
