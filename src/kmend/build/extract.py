@@ -22,8 +22,9 @@ _NOP = b"\x90"
 _DISCARDED = re.compile(r"^\.(init|exit)\.|^\.(init|exit)$")
 # Tables of labels stand in a section of their own, where objtool looks for them (__annotate_jump_table).
 _LABEL_TABLES = ".rodata..c_jump_table"
+# What WARN_ONCE and the like remember stands in .data.once, since Linux 6.13 and its stable series in .data..once.
 _CARRIED = re.compile(
-    rf"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^__dyndbg$|^{re.escape(_LABEL_TABLES)}$|^{re.escape(OUT_OF_LINE)}$"
+    rf"^(\.data|\.bss|\.rodata)(\.(?!\.)|$)|^\.data\.\.once$|^__dyndbg$|^{re.escape(_LABEL_TABLES)}$|^{re.escape(OUT_OF_LINE)}$"
 )
 _STATIC_CALLS = ".static_call_sites"
 _BOUND_TO_KEYS = frozenset((_STATIC_CALLS, "__jump_table"))

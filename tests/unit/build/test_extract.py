@@ -310,6 +310,15 @@ def test_an_alternative_brings_its_replacement(tmp_path: Path) -> None:
     assert (second.target, second.delta) == (store, 0)
 
 
+@pytest.mark.parametrize("section", [".data.once", ".data..once"])
+def test_what_warn_once_remembers_comes_along(tmp_path: Path, section: str) -> None:
+    """Both names that kernels have for its section."""
+    once = f'{{ static u8 in_section("{section}") __already_done; if (!__already_done) __already_done = 1; }}'
+    taken = edit(tmp_path, "return x + 1;", f"{once} return x + 1;", "int f(int x) { return x + 1; }")
+    assert taken.codes() == set()
+    assert any("__already_done" in str(name) for name in taken.names_of("f")["own"])
+
+
 def test_a_tested_feature_brings_its_code_along(tmp_path: Path) -> None:
     """static_cpu_has(): of the nameless pieces of code that do the testing, each function has its own."""
     source = """
