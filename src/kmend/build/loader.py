@@ -156,3 +156,14 @@ def _identity(elf: ElfFile, view: KernelView) -> Iterator[str]:
     sizes = [one.size if (one := side.section(".gnu.linkonce.this_module")) else 0 for side in (elf, sample)]
     if sizes[0] != sizes[1]:
         yield f"struct module has {sizes[0]} bytes, the kernel's has {sizes[1]}"
+    own, kernels = _hooks(elf), _hooks(sample)
+    for name in sorted(own.keys() & kernels.keys()):
+        if own[name] != kernels[name]:
+            yield f"struct module has {name} at offset {own[name]}, the kernel's has it at {kernels[name]}"
+
+
+def _hooks(elf: ElfFile) -> dict[str, int]:
+    """Where struct module points to the functions that begin and end a module: name to offset."""
+    section = elf.section(".gnu.linkonce.this_module")
+    places = elf.relocations(section) if section else []
+    return {elf.symbols[one.symbol].name: one.offset for one in places if elf.symbols[one.symbol].name}

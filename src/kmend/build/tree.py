@@ -18,7 +18,7 @@ from kmend.kit.run import run
 from kmend.model.kernel import Kit
 
 # Raised when what is below changes, so that trees made before are made anew.
-_RECIPE = "1"
+_RECIPE = "2"
 _FLAGS = "-ffunction-sections -fdata-sections -g0"
 _SPACE = 400_000_000
 _OBJTOOL = re.compile(r"^objtool-args-\$\((CONFIG_\w+)\)\s*\+=\s*(--\S+)$", re.MULTILINE)
@@ -27,6 +27,12 @@ _MARK = ".kmend-ready"
 _NEEDED = ("CONFIG_X86_64", "CONFIG_LIVEPATCH", "CONFIG_UNWINDER_ORC", "CONFIG_HAVE_RELIABLE_STACKTRACE")
 # With these, code looks otherwise than the builder expects.
 _NOT_YET = ("CONFIG_LTO_CLANG", "CONFIG_CFI_CLANG", "CONFIG_FINEIBT", "CONFIG_PREEMPT_RT")
+# Differs without any bearing on code: what distributions take out of the configuration that they ship, and
+# versions of tools that make no difference as long as the compiler is the same.
+_MAY_DIFFER = re.compile(
+    r"CONFIG_(BUILD_SALT|MODULE_SIG_(ALL|KEY)|SYSTEM_TRUSTED_KEYS|RUSTC?_\w+|(AS|LD|LLD)_VERSION|\w+_VERSION_TEXT)"
+)
+_PAHOLE = ".kmend-pahole"
 # The distribution's generated headers that say how it named its build.
 _NAMED_BY_DISTRIBUTION = ("compile.h", "package.h", "utsrelease.h", "utsversion.h")
 
@@ -100,7 +106,7 @@ def late_objtool(kit: Kit) -> tuple[str, ...]:
 
     They stand in scripts/Makefile.lib as ``objtool-args-$(CONFIG_…) += --…``.
     """
-    config = dict(line.split("=", 1) for line in kit.config.read_text().splitlines() if line.startswith("CONFIG_"))
+    config = _options(kit.config)
     if config.get("CONFIG_X86_KERNEL_IBT") != "y":
         return ()
     words = ["./tools/objtool/objtool"]
@@ -146,6 +152,7 @@ def _make_words(tree: Tree, flags: str) -> list[str | Path]:
     return [
         "make", "-j2", "-C", tree.source, f"O={tree.folder}", f"CC={tree.compiler}", "LOCALVERSION=",
         f"KERNELRELEASE={tree.kit.kernel.release}", "KBUILD_BUILD_TIMESTAMP=@0",
+        f"PAHOLE={tree.folder / _PAHOLE}", "RUSTC=none",
         *([f"KCFLAGS={flags}"] if flags else []),
     ]  # fmt: skip
 
@@ -153,12 +160,53 @@ def _make_words(tree: Tree, flags: str) -> list[str | Path]:
 def _prepare(tree: Tree, progress: Progress) -> None:
     progress.step(f"Preparing the build tree for {tree.kit.kernel.release} (once per kernel)")
     shutil.copyfile(tree.kit.config, tree.folder / ".config")
+    _stand_in_for_pahole(tree)
     make(tree, "olddefconfig")
+    check_same_config(tree)
     make(tree, "prepare", "modules_prepare")
     theirs = tree.kit.headers / "include" / "generated"
     for name in _NAMED_BY_DISTRIBUTION:
         if (theirs / name).exists():
             shutil.copyfile(theirs / name, tree.folder / "include" / "generated" / name)
+
+
+def _options(path: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in path.read_text().splitlines() if line.startswith("CONFIG_"))
+
+
+def _stand_in_for_pahole(tree: Tree) -> None:
+    """A program that says the version of pahole by which the kernel's own build was configured.
+
+    With another version, or without it, options go missing by which structures are smaller (struct module has
+    members for BTF). Nothing that is compiled here needs the program itself.
+    """
+    version = _options(tree.kit.config).get("CONFIG_PAHOLE_VERSION", "0")
+    text = f"#!/bin/sh\necho v{int(version) // 100}.{int(version) % 100:02}\n" if version.isdigit() else ""
+    if text and version != "0":
+        write_atomic(tree.folder / _PAHOLE, text)
+        (tree.folder / _PAHOLE).chmod(0o755)
+
+
+def check_same_config(tree: Tree) -> None:
+    """Refuse a tree that is configured otherwise than the kernel: its structures would have other layouts.
+
+    Raises:
+        MachineError: An option differs; the error names it.
+    """
+    wanted, found = _options(tree.kit.config), _options(tree.folder / ".config")
+    differing = [
+        name
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name) and not _MAY_DIFFER.fullmatch(name)
+    ]
+    if differing:
+        first = differing[0]
+        more = f" (and {len(differing) - 1} more options)" if len(differing) > 1 else ""
+        raise MachineError(
+            f"{tree.kit.kernel.release} cannot be configured here as it was built: {first} is "
+            f"{found.get(first, 'missing')} instead of {wanted.get(first, 'missing')}{more}.",
+            hint="A tool that the kernel's configuration asks for is missing, or has another version.",
+        )
 
 
 def compile_commands(tree: Tree, targets: Sequence[str]) -> dict[str, str]:

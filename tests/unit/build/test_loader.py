@@ -22,7 +22,9 @@ KERNEL = {
 }
 SAMPLE = """
 static const char info[] used in_section(".modinfo") = "vermagic=6.1.0 SMP";
-static char module[64] used in_section(".gnu.linkonce.this_module");
+int init_module(void) { return 0; }
+static struct { char name[24]; int (*init)(void); char rest[32]; } module
+  used in_section(".gnu.linkonce.this_module") = { .init = init_module };
 static used int inside = 1;
 """
 CRC = 0x1234
@@ -131,6 +133,11 @@ def _relocated(at: int, kind: int) -> Callable[[Module], object]:
     return lambda module: module.text.relocations.append((at, kind, module.printk, 0))
 
 
+def _moved_hook(module: Module) -> None:
+    init = module.out.symbol(OutSymbol("init_module", module.text, 0, 64, c.STB_GLOBAL, c.STT_FUNC))
+    module.out.section(".gnu.linkonce.this_module").relocations.append((8, c.R_X86_64_64, init, 0))
+
+
 RULES: dict[str, tuple[Callable[[Module], object], str]] = {
     "1 not exported": (_undefined("nothing", CRC), "nothing is not exported"),
     "1 exported by a module": (_undefined("inner", CRC), "inner is not exported by vmlinux"),
@@ -153,6 +160,10 @@ RULES: dict[str, tuple[Callable[[Module], object], str]] = {
     "7 another struct": (
         lambda module: module.out.section(".gnu.linkonce.this_module").append(b"x"),
         "struct module has 65 bytes",
+    ),
+    "7 another layout of it": (
+        _moved_hook,
+        "struct module has init_module at offset 8, the kernel's has it at 24",
     ),
 }
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kmend.build.tree import Tree, check_config, late_objtool, objtool_words
-from kmend.kit.errors import InputError
+from kmend.build.tree import Tree, check_config, check_same_config, late_objtool, objtool_words
+from kmend.kit.errors import InputError, MachineError
 from kmend.model.kernel import Kernel, Kit
 
 NEEDED = "CONFIG_X86_64=y\nCONFIG_LIVEPATCH=y\nCONFIG_UNWINDER_ORC=y\nCONFIG_HAVE_RELIABLE_STACKTRACE=y\n"
@@ -79,3 +79,17 @@ def test_kernel_without_livepatch_is_refused(kit: Kit) -> None:
     with pytest.raises(InputError, match="CONFIG_LIVEPATCH"):
         check_config(replace(kit))
     check_config(configured(kit))
+
+
+def test_a_tree_that_is_configured_otherwise_is_refused(kit: Kit, tmp_path: Path) -> None:
+    """What distributions take out of the configuration that they ship does not count."""
+    tree = Tree(kit=configured(kit, "CONFIG_DEBUG_INFO_BTF_MODULES=y"), folder=tmp_path, compiler="gcc-12")
+    same = f'{tree.kit.config.read_text()}CONFIG_BUILD_SALT=""\nCONFIG_RUSTC_VERSION=1\n'
+    (tmp_path / ".config").write_text(same)
+    check_same_config(tree)
+    (tmp_path / ".config").write_text(same.replace("CONFIG_DEBUG_INFO_BTF_MODULES=y", ""))
+    with pytest.raises(MachineError, match="CONFIG_DEBUG_INFO_BTF_MODULES is missing instead of y"):
+        check_same_config(tree)
+    (tmp_path / ".config").write_text(f"{same}CONFIG_KASAN=y\n")
+    with pytest.raises(MachineError, match="CONFIG_KASAN is y instead of missing"):
+        check_same_config(tree)
