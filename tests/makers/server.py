@@ -42,6 +42,21 @@ class TalkingServer:
         headers = {**({"Authorization": f"Bearer {text}"} if text else {}), **more.pop("headers", {})}
         return self.request(method, f"/api/v1{path}", headers=headers, **more)
 
+    def ask_together(self, method, path, asked):
+        """Many requests at the same moment, each with its own credential and content."""
+
+        async def all_of_them():
+            return await asyncio.gather(
+                *(
+                    self.client.request(
+                        method, f"/api/v1{path}", headers={"Authorization": f"Bearer {bearer}"}, json=content
+                    )
+                    for bearer, content in asked
+                )
+            )
+
+        return self.loop.run(all_of_them())
+
     def request(self, method, url, **more):
         """One request to any address of the server."""
         return self.loop.run(self.client.request(method, url, **more))

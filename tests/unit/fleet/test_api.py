@@ -7,11 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from kmend.fleet.api.call import Settings
 from kmend.fleet.api.endpoint import Bearer
 from kmend.fleet.api.table import ENDPOINTS
 from kmend.fleet.app import first_admin_token
+from kmend.fleet.store.tables import HOSTS
 from kmend.model import wire
 from kmend.model.fleet import Role
 from kmend.model.rollout import BackTo, RolloutPlan, Target, Wave
@@ -73,6 +75,37 @@ def test_from_enrolment_to_a_patched_host(database, serve):
     assert (part["name"], part["stage"]) == ("web-1", "done")
     told = [event["kind"] for event in server.ask("GET", "/events").json()["items"]]
     assert told[::-1] == ["host-enrolled", "rollout", "host-offered", "host-updated", "rollout"]
+
+
+def test_hosts_that_check_in_together_are_answered_each_for_itself(database, serve):
+    """Good ones, a wrong secret, a removed host, a body that is none, one that asks twice; all at once."""
+    server = serve(database)
+    hosts = [server.enrol(f"web-{number}", secret=f"{number:064x}") for number in range(12)]
+    begin(server, make_plan(3, max_concurrent=2))
+    server.ask("DELETE", f"/hosts/{hosts[0].split('.')[1]}")
+    wrong = hosts[1].rpartition(".")[0] + "." + "e" * 64
+    report = wire.plain(make_report())
+    asked = [(one, report) for one in (*hosts, wrong, hosts[5])] + [(hosts[2], {"at": "never"})]
+    answers = server.ask_together("POST", "/check-in", asked)
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [401, *[200] * 11, 401, 200, 400]
+    offers = [answer.json()["offer"] for answer in answers if answer.status_code == 200]
+    assert sum(offer["action"] == "apply" for offer in offers[:11]) == 2
+
+
+def test_one_that_makes_the_transaction_fail_does_not_take_the_others_along(server):
+    """Its own answer is an error, all others are on the disk."""
+    hosts = [server.enrol(f"web-{number}", secret=f"{number:064x}") for number in range(4)]
+    for host in hosts:
+        server.check_in(host)
+    with server.database.writing() as connection:
+        connection.execute(sa.update(HOSTS).where(HOSTS.c.id == hosts[2].split(".")[1]).values(report="!"))
+    report = wire.plain(make_report(3))
+    statuses = [one.status_code for one in server.ask_together("POST", "/check-in", [(h, report) for h in hosts])]
+    assert statuses[:2] + statuses[3:] == [200] * 3
+    assert statuses[2] >= 400
+    with server.database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM hosts WHERE running = 3").scalar_one() == 3
 
 
 def test_a_one_time_token_enrols_one_host(server):

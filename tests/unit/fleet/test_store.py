@@ -13,13 +13,13 @@ from alembic.migration import MigrationContext
 from kmend.fleet.store import log, things, tokens
 from kmend.fleet.store.database import open_database
 from kmend.fleet.store.hosts import (
+    ReportWriter,
     add_host,
     change_host,
     find_host,
     hosts,
     remove_host,
     reports,
-    save_report,
 )
 from kmend.fleet.store.tables import METADATA
 from kmend.kit.errors import InputError, MachineError
@@ -71,7 +71,9 @@ def test_a_report_is_kept_and_the_history_has_the_changes(database):
         now = NOW + timedelta(minutes=minute)
         with database.writing() as connection:
             host = find_host(connection, "host-1", lock=True)
-            save_report(connection, host, make_report(number, at=now), now=now, troubles=[])
+            writer = ReportWriter(connection)
+            writer.add(host, make_report(number, at=now), now=now, troubles=[])
+            writer.flush()
     with database.reading() as connection:
         host = find_host(connection, "host-1")
         assert (host.seen, host.report.running) == (NOW + timedelta(minutes=3), 3)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import sqlalchemy as sa
 
 from kmend.fleet.acts import Actor
+from kmend.fleet.api.auth import bearer, host_credential, host_of
 from kmend.fleet.api.call import Call, need
 from kmend.fleet.api.endpoint import Bearer, Endpoint
 from kmend.fleet.api.problems import RefusedError
 from kmend.fleet.checks import check_report, check_words
-from kmend.fleet.store.check_in import check_in
-from kmend.fleet.store.hosts import add_host, host_with, set_credentials
+from kmend.fleet.store.check_in import check_in, check_in_many
+from kmend.fleet.store.hosts import KeptHost, add_host, host_with, lock_hosts, set_credentials
 from kmend.fleet.store.log import add_audit, add_event
 from kmend.fleet.store.tokens import fast_hash, use_up
-from kmend.kit.errors import InputError
-from kmend.model.fleet import EventKind, Host, HostReport, OfferAction, Role
+from kmend.kit.errors import InputError, KmendError, MachineError
+from kmend.model.fleet import EventKind, Host, HostReport, Offer, OfferAction, Role
 from kmend.model.labels import check_labels
 from kmend.model.protocol import CheckedIn, Enrolled, Enrolment, NewSecret
 
@@ -55,16 +59,91 @@ def _enrol(call: Call) -> Enrolled:
     return Enrolled(host=host.id, channel=host.channel, labels=host.labels, interval=call.settings.interval)
 
 
-def _check_in(call: Call) -> CheckedIn:
-    report = call.read(HostReport)
-    check_report(report)
-    with call.database.writing() as connection:
-        offer = check_in(connection, call.host_id, report, call.hearing)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """A host's report, read, with the credential that it came with."""
+
+    host_id: str
+    digest: str
+    report: HostReport
+
+
+def _check_in_together(calls: Sequence[Call]) -> Sequence[CheckedIn | Exception]:
+    """Check many hosts in. One that makes the transaction fail must not take the others with it."""
+    try:
+        return _in_one_transaction(calls)
+    except MachineError as error:
+        return [error] * len(calls)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the others are done without it
+        return [error] if len(calls) == 1 else [_check_in_together([call])[0] for call in calls]
+
+
+def _in_one_transaction(calls: Sequence[Call]) -> Sequence[CheckedIn | Exception]:
+    first = calls[0]
+    read = [_read(call) for call in calls]
+    arrivals = {index: one for index, one in enumerate(read) if isinstance(one, _Arrival)}
+    offers: dict[int, Offer] = {}
+    with first.database.writing() as connection:
+        kept = lock_hosts(connection, {one.host_id for one in arrivals.values()})
+        # A host that asks twice at once is answered in turn: the second time in a transaction of its own.
+        once = {one.host_id: index for index, one in reversed(arrivals.items())}
+        good = [
+            (index, arrivals[index])
+            for host_id, index in once.items()
+            if host_id in kept and _is_its_own(connection, kept[host_id], arrivals[index].digest)
+        ]
+        pairs = [(kept[one.host_id].host, one.report) for _, one in good]
+        made = check_in_many(connection, pairs, first.hearing) if pairs else []
+        offers = {index: offer for (index, _), offer in zip(good, made, strict=True)}
+    return [
+        _answer(call, one.report, offers.get(index)) if isinstance(one, _Arrival) else one
+        for index, (call, one) in enumerate(zip(calls, read, strict=True))
+    ]
+
+
+def _read(call: Call) -> _Arrival | Exception:
+    """Credential and report of a call; the error when they cannot be."""
+    try:
+        host_id, digest = host_credential(bearer(call.authorization))
+        if not host_id:
+            host_of(call.database, bearer(call.authorization), source=call.source, now=call.now)
+        report = call.read(HostReport)
+        check_report(report)
+    except KmendError as error:
+        return error
+    return _Arrival(host_id=host_id, digest=digest, report=report)
+
+
+def _is_its_own(connection: sa.Connection, kept: KeptHost, digest: str) -> bool:
+    """Whether a secret is the host's; the first use of a new one makes it the only one."""
+    if hmac.compare_digest(digest, kept.credential):
+        return True
+    if kept.next_credential is None or not hmac.compare_digest(digest, kept.next_credential):
+        return False
+    set_credentials(connection, kept.host.id, credential=digest, next_credential=None)
+    return True
+
+
+def _answer(call: Call, report: HostReport, offer: Offer | None) -> CheckedIn | Exception:
+    """The answer; without an offer the host was not known, or asks twice at once."""
     if offer is None:
-        raise RefusedError(HTTPStatus.UNAUTHORIZED, "This host was removed.", hint="Enrol it again.")
+        return _alone(call, report)
     busy = offer.action != OfferAction.STAY or report.phase.value not in {"idle", "applied"}
     interval = call.settings.interval
     return CheckedIn(offer=offer, interval=min(interval, _BUSY_INTERVAL) if busy else interval)
+
+
+def _alone(call: Call, report: HostReport) -> CheckedIn | Exception:
+    """One host's check-in by itself, with all that is said and counted when its credential does not hold."""
+    try:
+        host_id, _ = host_of(call.database, bearer(call.authorization), source=call.source, now=call.now)
+        with call.database.writing() as connection:
+            offer = check_in(connection, host_id, report, call.hearing)
+    except KmendError as error:
+        return error
+    if offer is None:
+        return RefusedError(HTTPStatus.UNAUTHORIZED, "This host was removed.", hint="Enrol it again.")
+    return _answer(call, report, offer)
 
 
 def _change_secret(call: Call) -> None:
@@ -101,7 +180,7 @@ ENDPOINTS = (
         path="/check-in",
         about="Report what the agent saw, and hear what the host should run and why.",
         needs=Bearer.HOST,
-        does=_check_in,
+        together=_check_in_together,
         body=HostReport,
         answer=CheckedIn,
     ),

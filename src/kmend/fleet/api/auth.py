@@ -66,21 +66,24 @@ def host_of(database: Database, text: str, *, source: str, now: datetime) -> tup
         RefusedError: It is no host's (any more).
     """
     source = f"host {source}"
-    found = _HOST.fullmatch(text)
-    digest = fast_hash(found[2]) if found else ""
+    host_id, digest = host_credential(text)
     with database.reading() as connection:
-        known = credentials_of(connection, found[1]) if found else None
-        if found and known and any(hmac.compare_digest(digest, one) for one in known if one):
-            host_id = found[1]
-        else:
+        known = credentials_of(connection, host_id)
+        good = known is not None and any(hmac.compare_digest(digest, one) for one in known if one)
+        if not good:
             _not_locked(locked_until(connection, source, now=now), now)
-            host_id = ""
-    if not host_id:
+    if not good:
         _failed(database, source, now)
     if known and known[1] == digest:
         with database.writing() as connection:
             set_credentials(connection, host_id, credential=digest, next_credential=None)
     return host_id, digest
+
+
+def host_credential(text: str) -> tuple[str, str]:
+    """The host's id that a credential names, and the hash of its secret; both empty when it is no credential."""
+    found = _HOST.fullmatch(text)
+    return (found[1], fast_hash(found[2])) if found else ("", "")
 
 
 def _may(role: Role, needs: Role) -> bool:

@@ -49,6 +49,10 @@ class Call:
     path: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes = b""
+    authorization: str = ""
+    """The header, as it came."""
+    source: str = ""
+    """The address that it came from."""
     token: Token | None = None
     """Whose it is, if a person's or a program's."""
     host_id: str = ""

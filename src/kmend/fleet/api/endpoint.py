@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,9 +34,11 @@ class Endpoint:
     path: str
     about: str
     needs: Role | Bearer
-    does: Callable[[Call], object]
     answer: type[object] | None
     """None: no content."""
+    does: Callable[[Call], object] | None = None
+    together: Callable[[Sequence[Call]], Sequence[object]] | None = None
+    """Instead of ``does``: does many calls in one transaction, finds out who asks; errors are results."""
     body: type[object] | None = None
     query: tuple[Query, ...] = ()
     status: int = 200

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -18,11 +18,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kmend.fleet.api.auth import bearer, host_of, token_of
-from kmend.fleet.api.call import Call, Settings
+from kmend.fleet.api.call import Call, Settings, need
 from kmend.fleet.api.endpoint import Bearer, Endpoint
 from kmend.fleet.api.openapi import document
 from kmend.fleet.api.problems import RefusedError, problem, problem_for
 from kmend.fleet.api.table import ENDPOINTS, PREFIX
+from kmend.fleet.gather import Gatherer
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing
 from kmend.kit.errors import KmendError
@@ -48,6 +49,7 @@ class Server:
     settings: Settings
     clock: Callable[[], datetime] = now
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
+    gatherers: dict[str, Gatherer[Call, object]] = field(default_factory=dict)
     under_way: int = 0
 
     def hearing(self, moment: datetime) -> Hearing:
@@ -90,41 +92,47 @@ class Server:
     async def _serve(self, request: Request, endpoint: Endpoint) -> Response:
         try:
             body = await read_body(request, self.settings, kind="application/json") if endpoint.body else b""
-            return await to_thread.run_sync(self._work, request, endpoint, body, limiter=self.threads)
+            call = Call(
+                database=self.database,
+                settings=self.settings,
+                now=self.clock(),
+                path=request.path_params,
+                query=_query(request, endpoint),
+                body=body,
+                authorization=request.headers.get("authorization", ""),
+                source=request.client.host if request.client else "unknown",
+            )
+            if endpoint.together is None:
+                answer = await to_thread.run_sync(self._work, call, endpoint, limiter=self.threads)
+            else:
+                answer = await self._gatherer(endpoint.path, endpoint.together).do(call)
         except KmendError as error:
             return problem_for(error)
-
-    def _work(self, request: Request, endpoint: Endpoint, body: bytes) -> Response:
-        moment = self.clock()
-        token, host_id, digest = self._authenticate(request, endpoint, moment)
-        call = Call(
-            database=self.database,
-            settings=self.settings,
-            now=moment,
-            path=request.path_params,
-            query=_query(request, endpoint),
-            body=body,
-            token=token,
-            host_id=host_id,
-            secret_hash=digest,
-        )
-        answer = endpoint.does(call)
         if endpoint.answer is None:
             return Response(status_code=endpoint.status)
         content = json.dumps(wire.plain(answer), separators=(",", ":"))
         headers = {"Cache-Control": "no-store"}
         return Response(content, status_code=endpoint.status, headers=headers, media_type="application/json")
 
-    def _authenticate(
-        self, request: Request, endpoint: Endpoint, moment: datetime
-    ) -> tuple[Token | None, str, str]:
+    def _gatherer(
+        self, path: str, together: Callable[[Sequence[Call]], Sequence[object]]
+    ) -> Gatherer[Call, object]:
+        if path not in self.gatherers:
+            self.gatherers[path] = Gatherer(together, threads=CapacityLimiter(1))  # never behind people's requests
+        return self.gatherers[path]
+
+    def _work(self, call: Call, endpoint: Endpoint) -> object:
+        token, host_id, digest = self._authenticate(call, endpoint)
+        known = replace(call, token=token, host_id=host_id, secret_hash=digest)
+        return need(endpoint.does, f"function for {endpoint.path}")(known)
+
+    def _authenticate(self, call: Call, endpoint: Endpoint) -> tuple[Token | None, str, str]:
         if endpoint.needs == Bearer.NOBODY:
             return None, "", ""
-        text = bearer(request.headers.get("authorization", ""))
-        source = request.client.host if request.client else "unknown"
+        text = bearer(call.authorization)
         if isinstance(endpoint.needs, Bearer):
-            return None, *host_of(self.database, text, source=source, now=moment)
-        return token_of(self.database, text, needs=endpoint.needs, source=source, now=moment), "", ""
+            return None, *host_of(self.database, text, source=call.source, now=call.now)
+        return token_of(self.database, text, needs=endpoint.needs, source=call.source, now=call.now), "", ""
 
     async def _healthy(self, _: Request) -> Response:
         def ask() -> None:

@@ -1,4 +1,7 @@
-"""A host reports, and is told what it should run: one transaction, so what was acknowledged is on the disk."""
+"""Hosts report, and are told what they should run: one transaction, so what was acknowledged is on the disk.
+
+Many hosts share a transaction: they wait for the disk once, and what is the same for all of them is read once.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from kmend.fleet.observe import Observation, observe
+from kmend.fleet.observe import observe
 from kmend.fleet.rollout import decide, stage_after
 from kmend.fleet.store.health import Hearing, count_in_flight, judge_now
-from kmend.fleet.store.hosts import find_host, save_report
+from kmend.fleet.store.hosts import ReportWriter, lock_hosts
 from kmend.fleet.store.log import add_event
 from kmend.fleet.store.rollouts import find_rollout, rollouts_for, set_stage, stages_of
 from kmend.fleet.store.things import blocks_for, find_channel
@@ -26,87 +29,145 @@ _TROUBLES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
-    """All that a decision about one host is made from."""
+@dataclass(slots=True, kw_only=True)
+class _Matter:
+    """What concerns all hosts of one channel with one kernel, as this transaction knows it."""
 
-    host: Host
-    report: HostReport
     channel: Channel
     blocks: Sequence[Block]
-    stages: dict[str, Stage]
-    hearing: Hearing
-
-    def offer(self, rollouts: Sequence[Rollout]) -> Offer:
-        """The decision."""
-        situations = [
-            Situation(rollout=one, health=one.health, stage=self.stages.get(one.id, Stage.WAITING))
-            for one in rollouts
-        ]
-        return decide(
-            self.host, self.report, situations, channel=self.channel, blocks=self.blocks, now=self.hearing.now
-        )
+    rollouts: list[Rollout]
 
 
 def check_in(connection: sa.Connection, host_id: str, report: HostReport, hearing: Hearing) -> Offer | None:
-    """Keep a report and decide what the host should run; None when there is no such host (any more).
-
-    The counts that the decision needs are at most ``JUDGE_EVERY`` old, and fresh when the report has trouble.
-    A host is offered a livepatch only while the rollout is locked, so replicas never offer one place twice.
-    """
-    host = find_host(connection, host_id, lock=True)
-    if host is None:
+    """What one host should run; None when there is no such host (any more). See `check_in_many`."""
+    kept = lock_hosts(connection, [host_id])
+    if host_id not in kept:
         return None
-    seen = observe(host.report, report)
-    troubles = _keep(connection, host, report, seen, hearing)
-    rollouts = rollouts_for(connection, channel=host.channel, build_id=report.kernel.build_id)
-    stages = _move(connection, host, report, rollouts, hearing)
-    rollouts = [
-        _fresh(connection, one, hearing, at_once=troubles and one.id in stages)
-        for one in sorted(rollouts, key=lambda one: one.id)
-    ]
-    case = _Case(
-        host=host,
-        report=report,
-        channel=find_channel(connection, host.channel) or Channel(name=host.channel),
-        blocks=blocks_for(connection, report.kernel.build_id),
-        stages=stages,
-        hearing=hearing,
-    )
-    offer = case.offer(rollouts)
-    if offer.action == OfferAction.APPLY and stages.get(offer.rollout) not in IN_FLIGHT:
-        return _grant(connection, case, rollouts, offer)
-    return offer
+    return check_in_many(connection, [(kept[host_id].host, report)], hearing)[0]
 
 
-def _keep(
-    connection: sa.Connection, host: Host, report: HostReport, seen: Sequence[Observation], hearing: Hearing
-) -> bool:
-    """Write down the report and what it tells; whether that is trouble."""
-    troubles = [_TROUBLES[one.kind] for one in seen if one.kind in _TROUBLES]
-    save_report(connection, host, report, now=hearing.now, troubles=troubles)
-    for one in seen:
-        add_event(connection, one.kind, f"{host.name} {one.text}", now=hearing.now, host=host.id)
-    return bool(troubles)
+def check_in_many(
+    connection: sa.Connection, arrivals: Sequence[tuple[Host, HostReport]], hearing: Hearing
+) -> list[Offer]:
+    """Keep reports and decide what the hosts should run, one after the other.
+
+    The counts that a decision needs are at most ``JUDGE_EVERY`` old, and fresh when a report has trouble.
+    A host is offered a livepatch only while the rollout is locked, so replicas never offer one place twice.
+
+    Args:
+        connection: A transaction in which the hosts are locked; each host comes once.
+        arrivals: Hosts as they were, and what they report.
+        hearing: Now, and how long hosts may be silent.
+    """
+    stages = stages_of(connection, [host.id for host, _ in arrivals])
+    round_ = _Round(connection, hearing)
+    offers = [round_.take(host, report, stages[host.id]) for host, report in arrivals]
+    round_.writer.flush()
+    return offers
 
 
-def _move(
-    connection: sa.Connection, host: Host, report: HostReport, rollouts: Sequence[Rollout], hearing: Hearing
-) -> dict[str, Stage]:
-    """Keep where the host stands now in each rollout; rollout id → stage."""
-    before = stages_of(connection, host.id)
-    after = _gone_elsewhere(before, rollouts)
-    returned = host.seen is not None and host.seen < hearing.silent_before
-    for rollout in rollouts:
-        number = next(one.number for one in rollout.plan.livepatches if one.build_id == report.kernel.build_id)
-        stage = before.get(rollout.id, Stage.WAITING)
-        moved = stage_after(report, number=number, stage=stage)
-        # A host that was silent lost its place: others may have taken it.
-        after[rollout.id] = Stage.WAITING if returned and moved == Stage.OFFERED else moved
-    for rollout_id, stage in after.items():
-        if stage != before.get(rollout_id, Stage.WAITING):
-            set_stage(connection, rollout_id, host.id, stage=stage, now=hearing.now)
-    return after
+class _Round:
+    """One transaction's worth of check-ins."""
+
+    def __init__(self, connection: sa.Connection, hearing: Hearing) -> None:
+        self.connection = connection
+        self.hearing = hearing
+        self.writer = ReportWriter(connection)
+        self._matters: dict[tuple[str, str], _Matter] = {}
+
+    def take(self, host: Host, report: HostReport, before: dict[str, Stage]) -> Offer:
+        """Keep one report and decide."""
+        troubled = self._keep(host, report)
+        matter = self._matter(host.channel, report.kernel.build_id)
+        stages = self._move(host, report, matter.rollouts, before)
+        matter.rollouts = [self._fresh(one, at_once=troubled) for one in matter.rollouts]
+        offer = self._decide(host, report, matter, stages)
+        if offer.action == OfferAction.APPLY and stages.get(offer.rollout) not in IN_FLIGHT:
+            return self._grant(host, report, matter, stages, offer)
+        return offer
+
+    def _keep(self, host: Host, report: HostReport) -> bool:
+        """Write down the report and what it tells; whether that is trouble."""
+        seen = observe(host.report, report)
+        troubles = [_TROUBLES[one.kind] for one in seen if one.kind in _TROUBLES]
+        self.writer.add(host, report, now=self.hearing.now, troubles=troubles)
+        for one in seen:
+            text = f"{host.name} {one.text}"
+            add_event(self.connection, one.kind, text, now=self.hearing.now, host=host.id)
+        return bool(troubles)
+
+    def _matter(self, channel: str, build_id: str) -> _Matter:
+        known = self._matters.get((channel, build_id))
+        if known is None:
+            rollouts = rollouts_for(self.connection, channel=channel, build_id=build_id)
+            known = self._matters[channel, build_id] = _Matter(
+                channel=find_channel(self.connection, channel) or Channel(name=channel),
+                blocks=blocks_for(self.connection, build_id),
+                rollouts=sorted(rollouts, key=lambda one: one.id),  # always locked in this order
+            )
+        return known
+
+    def _move(
+        self, host: Host, report: HostReport, rollouts: Sequence[Rollout], before: dict[str, Stage]
+    ) -> dict[str, Stage]:
+        """Keep where the host stands now in each rollout; rollout id → stage."""
+        after = _gone_elsewhere(before, rollouts)
+        returned = host.seen is not None and host.seen < self.hearing.silent_before
+        for rollout in rollouts:
+            number = _number(rollout, report.kernel.build_id)
+            moved = stage_after(report, number=number, stage=before.get(rollout.id, Stage.WAITING))
+            # A host that was silent lost its place: others may have taken it.
+            after[rollout.id] = Stage.WAITING if returned and moved == Stage.OFFERED else moved
+        for rollout_id, stage in after.items():
+            if stage != before.get(rollout_id, Stage.WAITING):
+                set_stage(self.connection, rollout_id, host.id, stage=stage, now=self.hearing.now)
+        return after
+
+    def _fresh(self, rollout: Rollout, *, at_once: bool) -> Rollout:
+        """The rollout, judged anew when that is due."""
+        if rollout.state != RolloutState.RUNNING or not (at_once or self._due(rollout)):
+            return rollout
+        locked = find_rollout(self.connection, rollout.id, lock=True) or rollout
+        if locked.state != RolloutState.RUNNING or not (at_once or self._due(locked)):
+            return locked
+        self.writer.flush()  # what was reported in this transaction counts
+        return judge_now(self.connection, locked, self.hearing)
+
+    def _due(self, rollout: Rollout) -> bool:
+        return rollout.judged is None or abs(self.hearing.now - rollout.judged) >= JUDGE_EVERY
+
+    def _decide(self, host: Host, report: HostReport, matter: _Matter, stages: dict[str, Stage]) -> Offer:
+        situations = [
+            Situation(rollout=one, health=one.health, stage=stages.get(one.id, Stage.WAITING))
+            for one in matter.rollouts
+        ]
+        return decide(host, report, situations, channel=matter.channel, blocks=matter.blocks, now=self.hearing.now)
+
+    def _grant(
+        self, host: Host, report: HostReport, matter: _Matter, stages: dict[str, Stage], first: Offer
+    ) -> Offer:
+        """Decide once more with the rollout locked and its places counted; keep the offer when it still holds."""
+        now = self.hearing.now
+        locked = find_rollout(self.connection, first.rollout, lock=True)
+        if locked is not None and locked.plan.max_concurrent:
+            self.writer.flush()
+            in_flight = count_in_flight(self.connection, locked.id, self.hearing)
+            locked = replace(locked, health=replace(locked.health, in_flight=in_flight))
+        matter.rollouts = [locked if locked and one.id == locked.id else one for one in matter.rollouts]
+        offer = self._decide(host, report, matter, stages)
+        if offer.action != OfferAction.APPLY:
+            return offer
+        if offer.rollout != first.rollout:
+            because = "a rollout changed at this very moment; the next check-in tells"
+            return replace(offer, action=OfferAction.STAY, number=report.running, because=because, rollout="")
+        set_stage(self.connection, offer.rollout, host.id, stage=Stage.OFFERED, now=now, offer=True)
+        text = f"{host.name} was offered livepatch {offer.number}"
+        add_event(self.connection, EventKind.OFFERED, text, now=now, host=host.id, rollout=offer.rollout)
+        return offer
+
+
+def _number(rollout: Rollout, build_id: str) -> int:
+    return next(one.number for one in rollout.plan.livepatches if one.build_id == build_id)
 
 
 def _gone_elsewhere(before: dict[str, Stage], rollouts: Sequence[Rollout]) -> dict[str, Stage]:
@@ -117,36 +178,3 @@ def _gone_elsewhere(before: dict[str, Stage], rollouts: Sequence[Rollout]) -> di
         for rollout_id, stage in before.items()
         if rollout_id not in concerned
     }
-
-
-def _fresh(connection: sa.Connection, rollout: Rollout, hearing: Hearing, *, at_once: bool) -> Rollout:
-    """The rollout, judged anew when that is due."""
-    if rollout.state != RolloutState.RUNNING or not (at_once or _due(rollout, hearing)):
-        return rollout
-    locked = find_rollout(connection, rollout.id, lock=True) or rollout
-    if locked.state != RolloutState.RUNNING or not (at_once or _due(locked, hearing)):
-        return locked
-    return judge_now(connection, locked, hearing)
-
-
-def _due(rollout: Rollout, hearing: Hearing) -> bool:
-    return rollout.judged is None or abs(hearing.now - rollout.judged) >= JUDGE_EVERY
-
-
-def _grant(connection: sa.Connection, case: _Case, rollouts: Sequence[Rollout], first: Offer) -> Offer:
-    """Decide once more with the rollout locked and its places counted; keep the offer when it still holds."""
-    now = case.hearing.now
-    locked = find_rollout(connection, first.rollout, lock=True)
-    if locked is not None and locked.plan.max_concurrent:
-        in_flight = count_in_flight(connection, locked.id, case.hearing)
-        locked = replace(locked, health=replace(locked.health, in_flight=in_flight))
-    offer = case.offer([locked if locked and one.id == locked.id else one for one in rollouts])
-    if offer.action != OfferAction.APPLY:
-        return offer
-    if offer.rollout != first.rollout:
-        because = "a rollout changed at this very moment; the next check-in tells"
-        return replace(offer, action=OfferAction.STAY, number=case.report.running, because=because, rollout="")
-    set_stage(connection, offer.rollout, case.host.id, stage=Stage.OFFERED, now=now, offer=True)
-    text = f"{case.host.name} was offered livepatch {offer.number}"
-    add_event(connection, EventKind.OFFERED, text, now=now, host=case.host.id, rollout=offer.rollout)
-    return offer

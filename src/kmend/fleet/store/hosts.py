@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,22 @@ from kmend.fleet.store.choose import chosen_by, heard_since
 from kmend.fleet.store.tables import HOSTS, LABELS, REPORTS
 from kmend.model import wire
 from kmend.model.fleet import Host, HostReport
+
+_TROUBLES = ("failed", "quarantined", "rebooted")
+_SAVE = (
+    sa.update(HOSTS)
+    .where(HOSTS.c.id == sa.bindparam("of"))
+    .values(
+        seen=sa.bindparam("at", type_=HOSTS.c.seen.type),
+        build_id=sa.bindparam("kernel"),
+        running=sa.bindparam("number"),
+        report=sa.bindparam("content"),
+        **{
+            name: sa.func.coalesce(sa.bindparam(f"new_{name}", type_=HOSTS.c.seen.type), HOSTS.c[name])
+            for name in _TROUBLES
+        },
+    )
+)
 
 
 def add_host(connection: sa.Connection, host: Host, *, credential: str, token_id: str) -> None:
@@ -84,19 +101,58 @@ def remove_host(connection: sa.Connection, host_id: str) -> bool:
     return bool(connection.execute(sa.delete(HOSTS).where(HOSTS.c.id == host_id)).rowcount)
 
 
-def save_report(
-    connection: sa.Connection, host: Host, report: HostReport, *, now: datetime, troubles: Sequence[str]
-) -> None:
-    """Keep what a host reported; ``troubles`` are the columns of what went wrong since the last report.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptHost:
+    """A host with the hashes of its secret, and of the one that it is changing to."""
+
+    host: Host
+    credential: str
+    next_credential: str | None
+
+
+def lock_hosts(connection: sa.Connection, host_ids: Collection[str]) -> dict[str, KeptHost]:
+    """Those of the hosts that there are, by id; nobody else changes them until the transaction ends."""
+    wanted = sa.select(HOSTS).where(HOSTS.c.id.in_(sorted(host_ids))).order_by(HOSTS.c.id).with_for_update()
+    return {
+        row.id: KeptHost(host=_host(row), credential=row.credential, next_credential=row.next_credential)
+        for row in connection.execute(wanted)
+    }
+
+
+class ReportWriter:
+    """Keeps what hosts reported, many at a time; nothing is written before `flush`.
 
     The last report is always kept whole; the history has those that differ from the one before them.
     """
-    content = wire.dump(report)
-    values: dict[str, Any] = dict.fromkeys(troubles, now)
-    values |= {"seen": now, "build_id": report.kernel.build_id, "running": report.running, "report": content}
-    connection.execute(sa.update(HOSTS).where(HOSTS.c.id == host.id).values(**values))
-    if host.report is None or _lasting(host.report) != _lasting(report):
-        connection.execute(sa.insert(REPORTS).values(host_id=host.id, at=now, content=content))
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._last: list[dict[str, Any]] = []
+        self._history: list[dict[str, Any]] = []
+
+    def add(self, host: Host, report: HostReport, *, now: datetime, troubles: Collection[str]) -> None:
+        """Keep a report; ``troubles`` are the columns of what went wrong since the last one."""
+        content = wire.dump(report)
+        self._last.append(
+            {
+                "of": host.id,
+                "at": now,
+                "kernel": report.kernel.build_id,
+                "number": report.running,
+                "content": content,
+                **{f"new_{name}": now if name in troubles else None for name in _TROUBLES},
+            }
+        )
+        if host.report is None or replace(host.report, at=report.at) != report:
+            self._history.append({"host_id": host.id, "at": now, "content": content})
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._last:
+            self._connection.execute(_SAVE, self._last)
+        if self._history:
+            self._connection.execute(sa.insert(REPORTS), self._history)
+        self._last, self._history = [], []
 
 
 def reports(connection: sa.Connection, host_id: str, *, most: int = 100) -> Sequence[tuple[datetime, HostReport]]:
@@ -129,11 +185,6 @@ def set_credentials(
     """Keep the hashes of a host's secrets."""
     values = {"credential": credential, "next_credential": next_credential}
     connection.execute(sa.update(HOSTS).where(HOSTS.c.id == host_id).values(**values))
-
-
-def _lasting(report: HostReport) -> dict[str, Any]:
-    """A report without its time, which differs always."""
-    return {name: value for name, value in wire.plain(report).items() if name != "at"}
 
 
 def _write_labels(connection: sa.Connection, host_id: str, labels: Mapping[str, str]) -> None:

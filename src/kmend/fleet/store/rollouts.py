@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -110,10 +110,13 @@ def parts(
     ]
 
 
-def stages_of(connection: sa.Connection, host_id: str) -> dict[str, Stage]:
-    """Rollout id → where a host stands in it."""
-    wanted = sa.select(PARTS.c.rollout_id, PARTS.c.stage).where(PARTS.c.host_id == host_id)
-    return {row.rollout_id: Stage(row.stage) for row in connection.execute(wanted)}
+def stages_of(connection: sa.Connection, host_ids: Collection[str]) -> dict[str, dict[str, Stage]]:
+    """Host id → rollout id → where the host stands in it."""
+    wanted = sa.select(PARTS.c.host_id, PARTS.c.rollout_id, PARTS.c.stage)
+    found: dict[str, dict[str, Stage]] = {host_id: {} for host_id in host_ids}
+    for row in connection.execute(wanted.where(PARTS.c.host_id.in_(sorted(host_ids)))):
+        found[row.host_id][row.rollout_id] = Stage(row.stage)
+    return found
 
 
 def set_stage(
