@@ -91,7 +91,7 @@ def _config(app: object, tls: Certificate | None, trusted_proxy: str) -> uvicorn
         timeout_keep_alive=20,
         timeout_graceful_shutdown=20,
         backlog=_BACKLOG,
-        lifespan="off",
+        lifespan="on",
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from kmend.fleet.api.call import Settings
 from kmend.fleet.api.http import Server, fail, now, refuse
+from kmend.fleet.judging import keep_judging
 from kmend.fleet.site.pages import site_routes
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.log import add_audit
@@ -42,8 +45,16 @@ def make_app(
     routes: list[BaseRoute] = [*server.routes(), *site_routes(server)]
     if repository is not None:
         routes.append(Mount("/repository", StaticFiles(directory=repository)))
+
+    @asynccontextmanager
+    async def while_it_runs(_: Starlette) -> AsyncIterator[None]:
+        judging = asyncio.create_task(keep_judging(database, lambda: server.hearing(clock())))
+        yield
+        judging.cancel()
+
     return Starlette(
         routes=routes,
+        lifespan=while_it_runs,
         exception_handlers={
             HTTPException: refuse,
             HTTPStatus.NOT_FOUND.value: refuse,

@@ -21,12 +21,15 @@ from kmend.fleet.store.things import blocks_for, find_channel
 from kmend.model.fleet import Block, Channel, EventKind, Host, HostReport, Offer, OfferAction
 from kmend.model.rollout import IN_FLIGHT, Rollout, RolloutState, Situation, Stage
 
-JUDGE_EVERY = timedelta(seconds=2)
+JUDGE_AT_LATEST = timedelta(seconds=30)
+"""Rollouts are judged beside the check-ins (kmend.fleet.judging); when nobody did for so long, a check-in does."""
 _TROUBLES = {
     EventKind.FAILED: "failed",
     EventKind.QUARANTINED: "quarantined",
     EventKind.REBOOTED: "rebooted",
 }
+
+_UNTOUCHED = {Stage.WAITING, Stage.HELD}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +54,8 @@ def check_in_many(
 ) -> list[Offer]:
     """Keep reports and decide what the hosts should run, one after the other.
 
-    The counts that a decision needs are at most ``JUDGE_EVERY`` old, and fresh when a report has trouble.
+    The counts that a decision needs are some seconds old, at most ``JUDGE_AT_LATEST``. When a host that was
+    offered a livepatch reports trouble, nobody is offered it any more before the rollout was counted and judged anew.
     A host is offered a livepatch only while the rollout is locked, so replicas never offer one place twice.
 
     Args:
@@ -62,7 +66,7 @@ def check_in_many(
     stages = stages_of(connection, [host.id for host, _ in arrivals])
     round_ = _Round(connection, hearing)
     offers = [round_.take(host, report, stages[host.id]) for host, report in arrivals]
-    round_.writer.flush()
+    round_.end()
     return offers
 
 
@@ -74,17 +78,28 @@ class _Round:
         self.hearing = hearing
         self.writer = ReportWriter(connection)
         self._matters: dict[tuple[str, str], _Matter] = {}
+        self._suspects: set[str] = set()
+        """Rollouts whose hosts reported trouble since they were judged."""
 
     def take(self, host: Host, report: HostReport, before: dict[str, Stage]) -> Offer:
         """Keep one report and decide."""
-        troubled = self._keep(host, report)
+        if self._keep(host, report):
+            self._suspects |= {rollout for rollout, stage in before.items() if stage not in _UNTOUCHED}
         matter = self._matter(host.channel, report.kernel.build_id)
         stages = self._move(host, report, matter.rollouts, before)
-        matter.rollouts = [self._fresh(one, at_once=troubled) for one in matter.rollouts]
+        matter.rollouts = [self._fresh(one) if self._due(one) else one for one in matter.rollouts]
         offer = self._decide(host, report, matter, stages)
         if offer.action == OfferAction.APPLY and stages.get(offer.rollout) not in IN_FLIGHT:
             return self._grant(host, report, matter, stages, offer)
         return offer
+
+    def end(self) -> None:
+        """Write what is left to write, and judge the rollouts that are still suspect."""
+        self.writer.flush()
+        for rollout_id in sorted(self._suspects):
+            rollout = find_rollout(self.connection, rollout_id)
+            if rollout is not None:
+                self._fresh(rollout)
 
     def _keep(self, host: Host, report: HostReport) -> bool:
         """Write down the report and what it tells; whether that is trouble."""
@@ -123,18 +138,21 @@ class _Round:
                 set_stage(self.connection, rollout_id, host.id, stage=stage, now=self.hearing.now)
         return after
 
-    def _fresh(self, rollout: Rollout, *, at_once: bool) -> Rollout:
-        """The rollout, judged anew when that is due."""
-        if rollout.state != RolloutState.RUNNING or not (at_once or self._due(rollout)):
-            return rollout
+    def _fresh(self, rollout: Rollout) -> Rollout:
+        """The rollout, locked, and judged anew unless somebody else just did."""
         locked = find_rollout(self.connection, rollout.id, lock=True) or rollout
-        if locked.state != RolloutState.RUNNING or not (at_once or self._due(locked)):
+        if locked.state != RolloutState.RUNNING or not self._due(locked):
             return locked
+        self._suspects.discard(rollout.id)
         self.writer.flush()  # what was reported in this transaction counts
         return judge_now(self.connection, locked, self.hearing)
 
     def _due(self, rollout: Rollout) -> bool:
-        return rollout.judged is None or abs(self.hearing.now - rollout.judged) >= JUDGE_EVERY
+        """Whether a rollout has to be judged before anybody is offered its livepatch."""
+        if rollout.state != RolloutState.RUNNING:
+            return False
+        late = rollout.judged is None or abs(self.hearing.now - rollout.judged) >= JUDGE_AT_LATEST
+        return late or rollout.id in self._suspects
 
     def _decide(self, host: Host, report: HostReport, matter: _Matter, stages: dict[str, Stage]) -> Offer:
         situations = [

@@ -61,8 +61,12 @@ def count_health(connection: sa.Connection, rollout: Rollout, hearing: Hearing) 
 
 def judge_now(connection: sa.Connection, rollout: Rollout, hearing: Hearing) -> Rollout:
     """Count, judge and keep the judgement; the caller has locked the rollout."""
+    return keep_judgement(connection, rollout, count_health(connection, rollout, hearing), hearing)
+
+
+def keep_judgement(connection: sa.Connection, rollout: Rollout, health: Health, hearing: Hearing) -> Rollout:
+    """Judge by what was counted, and keep it; the caller has locked the rollout."""
     now = hearing.now
-    health = count_health(connection, rollout, hearing)
     judged = judge(rollout, health, now=now)
     after = replace(
         rollout,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -17,15 +17,7 @@ from kmend.model.rollout import IN_FLIGHT, Stage
 def summary(connection: sa.Connection, hearing: Hearing) -> FleetSummary:
     """How many hosts stand how."""
     heard = heard_since(hearing.silent_before)
-    in_stage = sa.select(PARTS.c.host_id).where(PARTS.c.host_id == HOSTS.c.id)
-    soaking = sa.exists(in_stage.where(PARTS.c.stage.in_([stage.value for stage in IN_FLIGHT])))
-    troubled = sa.exists(in_stage.where(PARTS.c.stage == Stage.TROUBLED.value))
-    counts = {
-        "silent": ~heard,
-        "safe": sa.and_(heard, HOSTS.c.running.is_not(None)),
-        "soaking": sa.and_(heard, soaking),
-        "troubled": troubled,
-    }
+    counts = {"silent": ~heard, "safe": sa.and_(heard, HOSTS.c.running.is_not(None))}
     row = connection.execute(count_each({"hosts": sa.true(), **counts}).select_from(HOSTS)).one()
     by_state = sa.select(ROLLOUTS.c.state, sa.func.count().label("many")).group_by(ROLLOUTS.c.state)
     states = connection.execute(by_state)
@@ -33,10 +25,20 @@ def summary(connection: sa.Connection, hearing: Hearing) -> FleetSummary:
         hosts=int(row.hosts),
         silent=int(row.silent),
         safe=int(row.safe),
-        soaking=int(row.soaking),
-        troubled=int(row.troubled),
+        soaking=_hosts_at(connection, IN_FLIGHT, heard),
+        troubled=_hosts_at(connection, {Stage.TROUBLED}, sa.true()),
         rollouts={row.state: row.many for row in states},
     )
+
+
+def _hosts_at(connection: sa.Connection, stages: Collection[Stage], which: sa.ColumnElement[bool]) -> int:
+    """How many hosts stand at one of some stages, in any rollout."""
+    wanted = (
+        sa.select(sa.func.count(PARTS.c.host_id.distinct()))
+        .select_from(PARTS.join(HOSTS, HOSTS.c.id == PARTS.c.host_id))
+        .where(PARTS.c.stage.in_(sorted(stages)), which)
+    )
+    return int(connection.execute(wanted).scalar_one())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

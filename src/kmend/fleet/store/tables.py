@@ -162,6 +162,7 @@ PARTS = sa.Table(
     sa.Column("offered", Moment),
     sa.Column("changed", Moment, nullable=False),
     sa.Index(None, "rollout_id", "stage"),
+    sa.Index(None, "stage", "host_id"),
     sa.Index(None, "host_id"),
 )
 

@@ -169,6 +169,7 @@ def _tables() -> None:
         sa.PrimaryKeyConstraint("rollout_id", "host_id", name=op.f("pk_parts")),
     )
     op.create_index(op.f("ix_parts_host_id"), "parts", ["host_id"], unique=False)
+    op.create_index(op.f("ix_parts_stage_host_id"), "parts", ["stage", "host_id"], unique=False)
     op.create_index(op.f("ix_parts_rollout_id_stage"), "parts", ["rollout_id", "stage"], unique=False)
     op.create_table(
         "reports",
