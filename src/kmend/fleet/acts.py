@@ -48,13 +48,15 @@ def create_rollout(connection: sa.Connection, plan: RolloutPlan, actor: Actor) -
     Raises:
         InputError: The plan cannot be.
         UnknownError: There is no such channel.
-        ConflictError: Another rollout is not over that brings a livepatch to one of the kernels.
+        ConflictError: It names a kernel twice, or another rollout for one of the kernels is not over.
     """
     check_plan(plan)
     # The lock keeps a second rollout for the same kernel from being made at the same moment.
     if find_channel(connection, plan.channel, lock=True) is None:
         raise UnknownError(f"There is no channel {plan.channel}.")
     kernels = [target.build_id for target in plan.livepatches]
+    if len(set(kernels)) != len(kernels):
+        raise ConflictError("The rollout names a kernel twice.", hint="Give one livepatch for each build id.")
     if other := open_rollout_for(connection, channel=plan.channel, build_ids=kernels):
         raise ConflictError(
             f"Rollout “{other.plan.name}” ({other.id}) is {other.state} for the same kernel and channel.",

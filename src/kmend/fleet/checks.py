@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import types
+import typing
 from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any
 
 from kmend.kit.errors import InputError
 from kmend.model.fleet import HostReport
@@ -65,8 +70,6 @@ def check_plan(plan: RolloutPlan) -> None:
     for target in plan.livepatches:
         check_build_id(target.build_id)
         check_number(target.number, what="the livepatch's number")
-    if len({target.build_id for target in plan.livepatches}) != len(plan.livepatches):
-        raise InputError("The rollout names a kernel twice.", hint="Give one livepatch for each build id.")
     for wave in plan.waves:
         _check_wave(wave)
     check_selector(plan.selector)
@@ -139,6 +142,34 @@ def check_plain(value: object, *, depth: int = 20) -> None:
     if isinstance(value, list):
         for part in value:
             check_plain(part, depth=depth - 1)
+
+
+def check_shape(kind: Any, value: object, *, lenient: bool) -> None:
+    """Check that decoded JSON has objects where a noun has nouns, and no fields that the noun does not know.
+
+    Raises:
+        InputError: It has not; a misspelt field would be left out without a word.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise InputError(f"A {kind.__name__} has to be a JSON object.")
+        hints = _hints(kind)
+        if not lenient and (strange := sorted(value.keys() - hints.keys())):
+            raise InputError(f"A {kind.__name__} has no {strange[0][:40]!r}.", hint=f"Known: {', '.join(hints)}.")
+        for name in value.keys() & hints.keys():
+            check_shape(hints[name], value[name], lenient=lenient)
+    elif origin is tuple and isinstance(value, list):
+        for one in value:
+            check_shape(inner[0], one, lenient=lenient)
+    elif origin in {types.UnionType, typing.Union} and value is not None:
+        for one in inner:
+            check_shape(one, value, lenient=lenient)
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _check_wave(wave: Wave) -> None:

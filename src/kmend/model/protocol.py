@@ -105,6 +105,13 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blocking:
+    """Why a livepatch is offered to no host any more; hosts show it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewRollout:
     """A rollout to begin."""
 

@@ -13,7 +13,9 @@ from kmend.fleet.api.call import Settings
 from kmend.fleet.api.endpoint import Bearer
 from kmend.fleet.api.table import ENDPOINTS
 from kmend.fleet.app import first_admin_token
+from kmend.fleet.checks import check_selector
 from kmend.fleet.store.tables import HOSTS
+from kmend.kit.errors import InputError
 from kmend.model import wire
 from kmend.model.fleet import Role
 from kmend.model.rollout import BackTo, RolloutPlan, Target, Wave
@@ -376,7 +378,6 @@ def test_reports_that_cannot_be(server, change):
     [
         {"waves": []},
         {"livepatches": []},
-        {"livepatches": [{"build_id": KERNEL.build_id, "number": 1}] * 2},
         {"livepatches": [{"build_id": "no", "number": 1}]},
         {"waves": [{"percent": 0}]},
         {"waves": [{"percent": 101}]},
@@ -385,6 +386,9 @@ def test_reports_that_cannot_be(server, change):
         {"max_concurrent": -1},
         {"name": " "},
         {"limits": {"failed": 101}},
+        {"limits": []},
+        {"max_concurent": 5},
+        {"waves": [{"percents": 1}]},
     ],
 )
 def test_plans_that_cannot_be(server, change):
@@ -402,15 +406,15 @@ def test_plans_that_cannot_be(server, change):
         ("/hosts?limit=0", 400),
         ("/hosts?limit=1001", 400),
         ("/hosts?limit=%D9%A3", 400),
-        ("/hosts?cursor=nonsense", 400),
+        ("/hosts?cursor=nonsense", 404),
         ("/hosts?selector=a%20b", 400),
         ("/hosts?selector=%00", 400),
         ("/hosts?silent=perhaps", 400),
         ("/hosts?group=none", 404),
         ("/rollouts?state=odd", 400),
-        ("/rollouts?cursor=WyIxIl0=", 400),
+        ("/rollouts?cursor=WyIxIl0=", 404),
         ("/events?after=1&cursor=WyIxIl0=", 400),
-        ("/events?cursor=WyJ4Il0=", 400),
+        ("/events?cursor=WyJ4Il0=", 404),
         ("/nowhere", 404),
         ("/rollouts/r0", 404),
         ("/rollouts/r0/hosts", 404),
@@ -512,6 +516,45 @@ def test_the_token_of_a_second_server_on_the_same_database(server, sqlite, serve
     other.now = NOW + timedelta(minutes=1)
     assert other.check_in(credential).status_code == 200
     assert other.ask("GET", "/whoami", bearer=server.token("viewer")).status_code == 200
+
+
+def test_a_plan_that_names_a_kernel_twice_is_a_conflict(server):
+    """Whichever number it gives."""
+    twice = tuple(Target(build_id=KERNEL.build_id, number=number) for number in (1, 2))
+    check_problem(begin(server, make_plan(livepatches=twice)), 409)
+
+
+def test_a_whole_number_may_have_a_point(server):
+    """3.0 is 3 in JSON schema, and half a host is none."""
+    made = server.ask("POST", "/tokens", json={"name": "x", "role": "viewer", "days": 3.0})
+    assert made.status_code == 201
+    check_problem(server.ask("POST", "/tokens", json={"name": "x", "role": "enrol", "uses": 0.5}), 400)
+
+
+def test_a_list_is_no_object_even_where_every_field_may_be_left_out(server):
+    """It would pass for one that says nothing."""
+    check_problem(server.ask("PUT", "/channels/stable", json=[None]), 400)
+
+
+def test_the_document_and_the_checks_agree(server):
+    """What the document calls a selector, a label, a name or a build id is what the checks take."""
+    schemas = server.request("GET", "/api/v1/openapi.json").json()["components"]["schemas"]
+    pattern = re.compile(schemas["Wave"]["properties"]["selector"]["pattern"])
+    for text in ("", "env=prod", "a!=b,!c", "zone in (a,b)", "x notin (y)", "a b", "a,", "=", "in (a)", "a=b c"):
+        try:
+            check_selector(text)
+        except InputError:
+            assert not pattern.search(text), text
+        else:
+            assert pattern.search(text), text
+    assert schemas["RolloutPlan"]["additionalProperties"] is False
+    assert schemas["HostReport"]["additionalProperties"] is True
+
+
+def test_an_agent_may_be_newer_than_the_server(server):
+    """Fields that this server does not know are left out."""
+    answer = server.ask("POST", "/check-in", bearer=server.enrol(), json=bent(make_report(), colour="blue"))
+    assert answer.status_code == 200
 
 
 def test_the_page_names_every_endpoint():

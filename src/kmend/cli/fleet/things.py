@@ -8,7 +8,7 @@ from kmend.cli.fleet.client import Client, part
 from kmend.cli.fleet.options import client_of, json_option, reason_option, say
 from kmend.cli.fleet.words import table, target
 from kmend.model.fleet import Block, Channel, Group
-from kmend.model.protocol import BlockList, ChannelChange, ChannelList, GroupChange, GroupList, Reason
+from kmend.model.protocol import Blocking, BlockList, ChannelChange, ChannelList, GroupChange, GroupList
 
 
 @click.group("channel")
@@ -112,7 +112,7 @@ def list_blocks(client: Client, *, as_json: bool) -> None:
 @client_of
 def add_block(client: Client, *, livepatch: str, reason: str, as_json: bool) -> None:
     """Offer LIVEPATCH (BUILD_ID=NUMBER, or a folder of `kmend build`) to no host any more."""
-    found = client.send(Block, "PUT", _address(livepatch), Reason(reason=reason))
+    found = client.send(Block, "PUT", _address(livepatch), Blocking(reason=reason))
     say(found, f"Livepatch {found.number} is blocked for {found.build_id}.", as_json=as_json)
 
 

@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from kmend.fleet.acts import Actor
-from kmend.fleet.checks import check_plain
+from kmend.fleet.acts import Actor, UnknownError
+from kmend.fleet.checks import check_plain, check_shape
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing
 from kmend.kit.errors import BugError, InputError
 from kmend.model import wire
-from kmend.model.fleet import Token
+from kmend.model.fleet import Failure, HostReport, Token
+from kmend.model.host import Quarantine
+from kmend.model.kernel import Kernel
+from kmend.model.protocol import Enrolment
 
 T = TypeVar("T")
 PAGE = 100
 LONGEST_PAGE = 1000
+LENIENT: frozenset[type[object]] = frozenset({HostReport, Kernel, Quarantine, Failure, Enrolment})
+"""What agents send may have fields that this server does not know: agents may be newer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +84,13 @@ class Call:
             InputError: It is none.
         """
         try:
-            value = json.loads(self.body)
+            value = json.loads(self.body, parse_float=_number)
         except (ValueError, RecursionError):
             raise InputError("The body is not JSON.", hint="Send JSON in UTF-8.") from None
         check_plain(value)
+        check_shape(kind, value, lenient=kind in LENIENT)
         try:
-            return wire.load(kind, self.body, what="the body")
+            return wire.load(kind, json.dumps(value), what="the body")
         except InputError as error:
             raise InputError(
                 error.message, hint="The OpenAPI document at /api/v1/openapi.json says how."
@@ -131,7 +137,7 @@ class Call:
         """Where the page begins: what `make_cursor` was given; empty at the beginning.
 
         Raises:
-            InputError: It was not made by this server.
+            UnknownError: It was not made by this server.
         """
         text = self.query.get("cursor", "")
         if not text:
@@ -141,9 +147,15 @@ class Call:
         except (ValueError, binascii.Error, RecursionError):
             parts = None
         if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
-            raise InputError("The cursor is none of this server's.", hint="Use `next` of the page before.")
+            raise UnknownError("The cursor is none of this server's.", hint="Use `next` of the page before.")
         check_plain(parts)
         return parts
+
+
+def _number(text: str) -> float:
+    """A JSON number; 3.0 is a whole number, as JSON schema has it."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def make_cursor(*parts: str) -> str:
@@ -155,12 +167,12 @@ def cursor_number(parts: list[str]) -> int | None:
     """A cursor that is one number; None at the beginning.
 
     Raises:
-        InputError: It is something else.
+        UnknownError: It is something else.
     """
     if not parts:
         return None
     if len(parts) != 1 or not parts[0].isascii() or not parts[0].isdigit() or len(parts[0]) > 18:  # noqa: PLR2004
-        raise InputError("The cursor is of another list.", hint="Use `next` of the page before.")
+        raise UnknownError("The cursor is of another list.", hint="Use `next` of the page before.")
     return int(parts[0])
 
 

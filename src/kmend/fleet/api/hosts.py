@@ -12,7 +12,6 @@ from kmend.fleet.store import hosts as store
 from kmend.fleet.store.log import add_audit, add_event
 from kmend.fleet.store.summary import summary
 from kmend.fleet.store.things import find_channel, find_group
-from kmend.kit.errors import InputError
 from kmend.model import wire
 from kmend.model.fleet import EventKind, Host, Role
 from kmend.model.labels import check_labels
@@ -27,7 +26,7 @@ def _hosts(call: Call) -> HostPage:
         filters["running"] = call.number("running", default=0, lowest=1, highest=1_000_000)
     cursor = call.cursor()
     if len(cursor) > 1:
-        raise InputError("The cursor is of another list.", hint="Use `next` of the page before.")
+        raise UnknownError("The cursor is of another list.", hint="Use `next` of the page before.")
     with call.database.reading() as connection:
         selector = call.text("selector")
         check_selector(selector)

@@ -13,7 +13,9 @@ from http import HTTPStatus
 from typing import Any
 
 from kmend import __version__
-from kmend.fleet.api.endpoint import Bearer, Endpoint
+from kmend.fleet.api.call import LENIENT
+from kmend.fleet.api.constraints import FIELDS, NOUNS, PATH, QUERY
+from kmend.fleet.api.endpoint import CURSOR, Bearer, Endpoint
 from kmend.fleet.api.problems import MEDIA_TYPE
 from kmend.fleet.api.table import PREFIX
 from kmend.model.fleet import Role
@@ -26,6 +28,7 @@ _PRIMITIVES: dict[Any, dict[str, Any]] = {
     float: {"type": "number"},
     datetime: {"type": "string", "format": "date-time"},
 }
+_IN_PATH = {"type": "string", "minLength": 1}
 _ALWAYS = (400, 500, 503)
 _WITH_TOKEN = (401, 403, 429)
 
@@ -78,10 +81,24 @@ def _noun(kind: type[Any], schemas: dict[str, Any]) -> dict[str, Any]:
         schemas[name] = {
             "type": "object",
             "description": (kind.__doc__ or "").partition("\n")[0],
-            "properties": {one.name: schema_of(hints[one.name], schemas) for one in fields(kind)},
+            "properties": {
+                one.name: _with(schema_of(hints[one.name], schemas), FIELDS.get((name, one.name), {}))
+                for one in fields(kind)
+            },
             "required": required,
+            "additionalProperties": kind in LENIENT,
+            **NOUNS.get(name, {}),
         }
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _with(schema: dict[str, Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """The schema with what else holds; where null is allowed too, it holds for the other kind."""
+    if not keywords:
+        return schema
+    if "anyOf" in schema:
+        return {"anyOf": [one if one == {"type": "null"} else {**one, **keywords} for one in schema["anyOf"]]}
+    return {**schema, **keywords}
 
 
 def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +119,16 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": {**_IN_PATH, **PATH.get(name, {})}}
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
     in_query = [
-        {"name": one.name, "in": "query", "description": one.about, "schema": dict(_PRIMITIVES[one.kind])}
+        {
+            "name": one.name,
+            "in": "query",
+            "description": one.about,
+            "schema": {**_PRIMITIVES[one.kind], **QUERY.get(one.name, {})},
+        }
         for one in endpoint.query
     ]
     return [*in_path, *in_query]
@@ -124,7 +146,7 @@ def _responses(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
         done["content"] = {"application/json": {"schema": schema_of(endpoint.answer, schemas)}}
     statuses = {*_ALWAYS, *endpoint.refuses}
     statuses |= set(_WITH_TOKEN) if isinstance(endpoint.needs, Role | Bearer) else set()
-    statuses |= {404} if "{" in endpoint.path else set()
+    statuses |= {404} if "{" in endpoint.path or CURSOR in endpoint.query else set()
     statuses |= {408, 409, 413, 415} if endpoint.body else set()
     problem = {MEDIA_TYPE: {"schema": schema_of(Problem, schemas)}}
     refused = {

@@ -101,7 +101,7 @@ def _place(cursor: list[str]) -> tuple[datetime, str] | None:
     if not cursor:
         return None
     if len(cursor) != 2 or not cursor[0].isascii() or not cursor[0].isdigit() or len(cursor[0]) > 17:  # noqa: PLR2004
-        raise InputError("The cursor is of another list.", hint="Use `next` of the page before.")
+        raise acts.UnknownError("The cursor is of another list.", hint="Use `next` of the page before.")
     return _EPOCH + int(cursor[0]) * _MICROSECOND, cursor[1]
 
 

@@ -12,13 +12,13 @@ from kmend.kit.errors import InputError
 from kmend.model.fleet import Block, Channel, Group, Role
 from kmend.model.protocol import (
     AuditPage,
+    Blocking,
     BlockList,
     ChannelChange,
     ChannelList,
     EventPage,
     GroupChange,
     GroupList,
-    Reason,
 )
 from kmend.trust.layout import check_build_id, check_channel
 
@@ -70,7 +70,7 @@ def _blocks(call: Call) -> BlockList:
 
 def _put_block(call: Call) -> Block:
     build_id, number = _livepatch(call)
-    reason = call.read(Reason).reason
+    reason = call.read(Blocking).reason
     check_words(reason, what="the reason", most=1000)
     block = Block(build_id=build_id, number=number, reason=reason, since=call.now)
     with call.database.writing() as connection:
@@ -168,7 +168,7 @@ ENDPOINTS = (
         about="Offer a livepatch to no host any more.",
         needs=Role.OPERATOR,
         does=_put_block,
-        body=Reason,
+        body=Blocking,
         answer=Block,
     ),
     Endpoint(

@@ -55,7 +55,7 @@ def check_in_many(
     """Keep reports and decide what the hosts should run, one after the other.
 
     The counts that a decision needs are some seconds old, at most ``JUDGE_AT_LATEST``. When a host that was
-    offered a livepatch reports trouble, nobody is offered it any more before the rollout was counted and judged anew.
+    offered a livepatch reports trouble, nobody is offered it before the rollout was counted and judged anew.
     A host is offered a livepatch only while the rollout is locked, so replicas never offer one place twice.
 
     Args:

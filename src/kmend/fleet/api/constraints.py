@@ -1,0 +1,97 @@
+"""What the OpenAPI document says of values beyond their type; `kmend.fleet.checks` holds the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kmend.fleet.api.call import LONGEST_PAGE
+from kmend.fleet.checks import HIGHEST
+from kmend.model.rollout import RolloutState, Stage
+
+_KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
+_VALUE = r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+_PART = rf"(!? *{_KEY}|{_KEY} *(==|=|!=) *{_VALUE}|{_KEY} +(in|notin) *\({_VALUE}(, *{_VALUE})*\))"
+_YEAR = 366 * 24 * 3600
+
+WORDS = {"minLength": 1, "maxLength": 255, "pattern": r"^[^\u0000]*\S[^\u0000]*$"}
+REASON = {"maxLength": 1000, "pattern": r"^[^\u0000]*$"}
+NAME = {"pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}
+CHANNEL = {"pattern": "^(?!(root|targets|snapshot|timestamp)$)[a-z][a-z0-9-]{0,31}$"}
+NO_CHANNEL = {"pattern": "^([a-z][a-z0-9-]{0,31})?$"}
+BUILD_ID = {"pattern": "^[0-9a-f]{16,128}$"}
+NUMBER = {"minimum": 1, "maximum": HIGHEST}
+SELECTOR = {"maxLength": 1000, "pattern": f"^({_PART}(,{_PART})*)?$"}
+SECRET = {"pattern": "^[0-9a-f]{64}$"}
+LABELS = {
+    "maxProperties": 32,
+    "propertyNames": {"pattern": f"^{_KEY}$"},
+    "additionalProperties": {"type": "string", "pattern": f"^{_VALUE}$"},
+}
+POINTS = {"minimum": 0, "maximum": 100}
+
+FIELDS: dict[tuple[str, str], dict[str, Any]] = {
+    ("BackTo", "build_id"): BUILD_ID,
+    ("BackTo", "number"): NUMBER,
+    ("Blocking", "reason"): {**WORDS, "maxLength": 1000},
+    ("ChannelChange", "reason"): REASON,
+    ("Enrolment", "labels"): LABELS,
+    ("Enrolment", "name"): WORDS,
+    ("Enrolment", "secret"): SECRET,
+    ("GroupChange", "selector"): SELECTOR,
+    ("HostChange", "channel"): CHANNEL,
+    ("HostChange", "labels"): LABELS,
+    ("HostChange", "name"): WORDS,
+    ("Limits", "failed"): POINTS,
+    ("Limits", "quarantined"): POINTS,
+    ("Limits", "rebooted"): POINTS,
+    ("Limits", "silent"): POINTS,
+    ("NewRollout", "group"): {"pattern": "^([a-z0-9][a-z0-9-]{0,62})?$"},
+    ("NewSecret", "secret"): SECRET,
+    ("Reason", "reason"): REASON,
+    ("Rollback", "reason"): REASON,
+    ("RolloutPlan", "channel"): CHANNEL,
+    ("RolloutPlan", "livepatches"): {"minItems": 1, "maxItems": 100, "uniqueItems": True},
+    ("RolloutPlan", "max_concurrent"): {"minimum": 0, "maximum": HIGHEST},
+    ("RolloutPlan", "name"): WORDS,
+    ("RolloutPlan", "selector"): SELECTOR,
+    ("RolloutPlan", "waves"): {"minItems": 1, "maxItems": 20},
+    ("Target", "build_id"): BUILD_ID,
+    ("Target", "number"): NUMBER,
+    ("TokenRequest", "channel"): NO_CHANNEL,
+    ("TokenRequest", "days"): {"minimum": 1, "maximum": 3660},
+    ("TokenRequest", "labels"): LABELS,
+    ("TokenRequest", "name"): WORDS,
+    ("TokenRequest", "uses"): NUMBER,
+    ("Wave", "percent"): {"exclusiveMinimum": 0, "maximum": 100},
+    ("Wave", "selector"): SELECTOR,
+    ("Wave", "soak"): {"minimum": 0, "maximum": _YEAR},
+}
+"""(Noun, field) → JSON schema keywords; of a field that may be null they hold for the other kind."""
+
+NOUNS: dict[str, dict[str, Any]] = {
+    "TokenRequest": {
+        "if": {"properties": {"role": {"const": "enrol"}}},
+        "else": {
+            "properties": {"uses": {"type": "null"}, "channel": {"const": ""}, "labels": {"maxProperties": 0}}
+        },
+    }
+}
+"""Noun → JSON schema keywords for the whole of it."""
+
+PATH: dict[str, dict[str, Any]] = {
+    "build_id": BUILD_ID,
+    "channel": CHANNEL,
+    "group": NAME,
+    "number": {"type": "integer", **NUMBER},
+}
+"""Parameter of a path → JSON schema keywords."""
+
+QUERY: dict[str, dict[str, Any]] = {
+    "after": {"minimum": 0, "maximum": 1 << 53},
+    "limit": {"minimum": 1, "maximum": LONGEST_PAGE},
+    "running": NUMBER,
+    "selector": SELECTOR,
+    "stage": {"enum": ["", *Stage]},
+    "state": {"enum": ["", *RolloutState]},
+}
+"""Parameter of a query → JSON schema keywords."""
