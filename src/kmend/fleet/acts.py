@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from kmend.fleet.checks import check_back_to, check_plan
+from kmend.fleet.checks import check_plan
 from kmend.fleet.rollout import cuts_for
 from kmend.fleet.store.log import add_audit, add_event
 from kmend.fleet.store.rollouts import add_rollout, candidates, find_rollout, open_rollout_for, save_rollout
@@ -137,12 +137,11 @@ def roll_back(
 
     Raises:
         UnknownError: There is no such rollout.
-        ConflictError: It was rolled back already.
-        InputError: ``back_to`` is no way back.
+        ConflictError: It was rolled back already, or ``back_to`` is no way back.
     """
 
     def back(rollout: Rollout) -> Rollout:
-        check_back_to(rollout, tuple(back_to))
+        _check_back_to(rollout, tuple(back_to))
         return replace(rollout, state=RolloutState.ROLLED_BACK, back_to=tuple(back_to))
 
     rollout = _change(connection, rollout_id, actor, act="rollback", may=_MAY_ROLL_BACK, reason=reason, to=back)
@@ -168,6 +167,24 @@ def change_channel(connection: sa.Connection, channel: Channel, actor: Actor) ->
     state = f"paused: {channel.reason}" if channel.paused else "open"
     add_audit(connection, "channel", channel.name, actor=actor.name, now=actor.now, detail=state)
     add_event(connection, EventKind.CHANNEL, f"channel {channel.name} is {state}", now=actor.now)
+
+
+def _check_back_to(rollout: Rollout, back_to: tuple[BackTo, ...]) -> None:
+    """Check what a rollback goes back to.
+
+    Raises:
+        ConflictError: It names a kernel that the rollout does not have, or does not go back.
+    """
+    targets = {target.build_id: target.number for target in rollout.plan.livepatches}
+    for one in back_to:
+        number = targets.get(one.build_id)
+        if number is None:
+            raise ConflictError(f"The rollout has no livepatch for a kernel {one.build_id!r}.")
+        if one.number is not None and not 1 <= one.number < number:
+            raise ConflictError(
+                f"Livepatch {one.number} is not lower than {number}, so it is no way back.",
+                hint="Give a lower number, or none to take the livepatch out.",
+            )
 
 
 def _to_state(name: str) -> Callable[[Rollout], Rollout]:

@@ -14,7 +14,7 @@ from typing import Any
 from kmend.kit.errors import InputError
 from kmend.model.fleet import HostReport
 from kmend.model.labels import parse_selector
-from kmend.model.rollout import BackTo, Limits, Rollout, RolloutPlan, Wave
+from kmend.model.rollout import Limits, RolloutPlan, Wave
 from kmend.trust.layout import check_build_id
 
 HIGHEST = 1_000_000
@@ -85,24 +85,6 @@ def check_selector(selector: str) -> None:
     """
     check_words(selector, what="the selector", most=1000, empty=True)
     parse_selector(selector)
-
-
-def check_back_to(rollout: Rollout, back_to: tuple[BackTo, ...]) -> None:
-    """Check what a rollback goes back to.
-
-    Raises:
-        InputError: It names a kernel that the rollout does not have, or does not go back.
-    """
-    targets = {target.build_id: target.number for target in rollout.plan.livepatches}
-    for one in back_to:
-        number = targets.get(one.build_id)
-        if number is None:
-            raise InputError(f"The rollout has no livepatch for a kernel {one.build_id!r}.")
-        if one.number is not None and not 1 <= one.number < number:
-            raise InputError(
-                f"Livepatch {one.number} is not lower than {number}, so it is no way back.",
-                hint="Give a lower number, or none to take the livepatch out.",
-            )
 
 
 def check_report(report: HostReport) -> None:

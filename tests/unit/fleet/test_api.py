@@ -193,7 +193,7 @@ def test_pause_resume_abort_and_rollback(server):
     assert server.ask("POST", f"{path}/resume", json={}).json()["state"] == "running"
     back = {"back_to": [wire.plain(BackTo(build_id=KERNEL.build_id, number=2))], "reason": "slow"}
     wrong = {"back_to": [{"build_id": KERNEL.build_id, "number": 3}]}
-    assert "no way back" in check_problem(server.ask("POST", f"{path}/rollback", json=wrong), 400)["detail"]
+    assert "no way back" in check_problem(server.ask("POST", f"{path}/rollback", json=wrong), 409)["detail"]
     assert server.ask("POST", f"{path}/rollback", json=back).json()["state"] == "rolled-back"
     check_problem(server.ask("POST", f"{path}/abort", json={}), 409)
     (block,) = server.ask("GET", "/blocks").json()["items"]
