@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test setup check unit vm agent lock clean
+.PHONY: demo test setup check unit vm agent deb lock clean
 
 demo: setup  ## the main job: one fix from source to a running container host; DEMO="--fix NAME" and the like
 	$(BIN)/kmend demo $(DEMO)
@@ -33,6 +33,9 @@ vm: setup  ## the tests that boot kernels
 
 agent: setup  ## dist/kmend-agent.pyz: the agent as one file
 	$(BIN)/python packaging/make-agent-pyz
+
+deb: setup  ## build/kmend-agent_VERSION_all.deb: the agent, its services and settings as a Debian package
+	$(BIN)/python packaging/make-agent-deb
 
 lock:  ## write requirements.txt anew from pyproject.toml: hashes, no addresses
 	$(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q uv
