@@ -1,5 +1,6 @@
 """A signed repository in a folder, made by the real release code, with ways to tamper with what it serves."""
 
+import hashlib
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -8,14 +9,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, MetaFile, TargetFile
 
 from kmend.kit.progress import Silent
+from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
 from kmend.release import ceremony, publish
 from kmend.release.keyring import load_keyring
 from kmend.release.keystore import load_signer, no_passphrase, private_path
+from kmend.trust import layout
 from makers.nouns import KERNEL, make_built
 
 
@@ -80,20 +83,52 @@ class SimulatedRepository:
         """The newest entry as it is served."""
         return max(self.repo.glob("targets/edge/*/*.entry.json"), key=lambda path: path.stat().st_mtime_ns)
 
-    def resign(self, role: str, *, key: str = "", change: Any = None) -> None:
-        """Change a role's metadata and sign it again: with its own key, or (``key="stranger"``) with nobody's."""
+    def resign(self, role: str, *, key: str = "", change: Any = None, signer: CryptoSigner | None = None) -> None:
+        """Change a role's metadata and sign it again: with its own, another or no real (``stranger``) key."""
         path = self.path(role)
         metadata = Metadata[Any].from_bytes(path.read_bytes())
         if change:
             change(metadata.signed)
         metadata.signatures.clear()
-        metadata.sign(self.signer(role) if key != "stranger" else stranger(metadata, self, role))
+        metadata.sign(signer or (self.signer(role) if key != "stranger" else stranger(metadata, self, role)))
         path.write_bytes(metadata.to_bytes())
+
+    def relink(self) -> None:
+        """Let snapshot and timestamp, with their real keys, name whatever lies there for edge."""
+        edge = self.path("edge").read_bytes()
+        self.resign("snapshot", change=lambda signed: _name(signed.meta["edge.json"], edge))
+        snapshot = self.path("snapshot").read_bytes()
+        self.resign("timestamp", change=lambda signed: _name(signed.snapshot_meta, snapshot))
+
+    def put(self, target: str, content: bytes) -> None:
+        """Let the channel's own key sign a file: a mistake, or stolen keys of channel, snapshot and timestamp."""
+        info = TargetFile.from_data(target, content, ["sha256"])
+        stored = self.repo / "targets" / layout.stored_as(target, info.hashes["sha256"])
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_bytes(content)
+        self.resign("edge", change=lambda signed: signed.targets.__setitem__(target, info))
+        self.relink()
+
+    def rewrite_entry(self, change: Any) -> None:
+        """Let the channel's own key sign another entry."""
+        entry = change(wire.load(ChannelEntry, self.entry_path().read_bytes(), what="entry"))
+        self.put(layout.entry_target("edge", KERNEL.build_id), wire.dump(entry).encode())
 
     def signer(self, role: str) -> CryptoSigner:
         """What signs for a role."""
-        record = load_keyring(self.keys).role(role).keys[0]
-        return load_signer(private_path(self.keys, record.name), record, passphrase=no_passphrase)
+        return self.signers(role)[0]
+
+    def signers(self, role: str) -> list[CryptoSigner]:
+        """All keys of a role."""
+        return [
+            load_signer(private_path(self.keys, record.name), record, passphrase=no_passphrase)
+            for record in load_keyring(self.keys).role(role).keys
+        ]
+
+
+def _name(meta: MetaFile, content: bytes) -> None:
+    meta.hashes = {"sha256": hashlib.sha256(content).hexdigest()}
+    meta.length = len(content)
 
 
 def stranger(metadata: Metadata[Any], repository: SimulatedRepository, role: str) -> CryptoSigner:

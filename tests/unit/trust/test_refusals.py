@@ -6,11 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tuf.api.metadata import TargetFile
 
 from kmend.kit.errors import BugError, InputError, MachineError, TrustError
 from kmend.kit.progress import Silent
-from kmend.model import wire
 from kmend.release.publish import promote
 from kmend.trust import layout
 from kmend.trust.proof import VerifiedLivepatch
@@ -121,26 +119,8 @@ def test_another_key(made, role):
 def test_another_key_all_the_way_down(made):
     """A thief of snapshot's and timestamp's keys cannot speak for a channel."""
     made.resign("edge", key="stranger")
-    relink(made)
+    made.relink()
     assert refusal(made) == Refusal.WRONG_KEY
-
-
-def relink(made):
-    """Let snapshot and timestamp, with their real keys, name whatever lies there."""
-    edge = made.path("edge").read_bytes()
-
-    def name_edge(signed):
-        signed.meta["edge.json"].hashes = {"sha256": hashlib.sha256(edge).hexdigest()}
-        signed.meta["edge.json"].length = len(edge)
-
-    made.resign("snapshot", change=name_edge)
-    snapshot = made.path("snapshot").read_bytes()
-
-    def name_snapshot(signed):
-        signed.snapshot_meta.hashes = {"sha256": hashlib.sha256(snapshot).hexdigest()}
-        signed.snapshot_meta.length = len(snapshot)
-
-    made.resign("timestamp", change=name_snapshot)
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "edge"])
@@ -250,21 +230,9 @@ def test_another_repository(made, tmp_path):
     assert refusal(made, source=other.repo) == Refusal.WRONG_KEY
 
 
-def rewrite_entry(made, change):
-    """Let the channel's own key sign another entry: a mistake, or a stolen channel key."""
-    entry = change(read(made, cache="before").entry)
-    content = wire.dump(entry).encode()
-    target = layout.entry_target("edge", KERNEL.build_id)
-    info = TargetFile.from_data(target, content, ["sha256"])
-    stored = made.repo / "targets" / layout.stored_as(target, info.hashes["sha256"])
-    stored.write_bytes(content)
-    made.resign("edge", change=lambda signed: signed.targets.__setitem__(target, info))
-    relink(made)
-
-
 def test_build_id_of_another_kernel(made):
     """An entry that lies where this kernel's belongs, but is for another one, is refused."""
-    rewrite_entry(made, lambda entry: replace(entry, livepatch=replace(entry.livepatch, kernel=OTHER_KERNEL)))
+    made.rewrite_entry(lambda entry: replace(entry, livepatch=replace(entry.livepatch, kernel=OTHER_KERNEL)))
     assert refusal(made) == Refusal.OTHER_KERNEL
 
 
@@ -279,13 +247,13 @@ def test_module_outside_of_the_channel(made):
         now=made.now,
         progress=Silent(),
     )
-    rewrite_entry(made, lambda entry: replace(entry, module_target=entry.module_target.replace("edge", "stable")))
+    made.rewrite_entry(lambda entry: replace(entry, module_target=entry.module_target.replace("edge", "stable")))
     assert refusal(made) == Refusal.INCONSISTENT
 
 
 def test_module_that_the_manifest_was_not_made_for(made):
     """The signed module, without its signature, must be the module that was built."""
-    rewrite_entry(made, lambda entry: replace(entry, livepatch=replace(entry.livepatch, sha256="0" * 64)))
+    made.rewrite_entry(lambda entry: replace(entry, livepatch=replace(entry.livepatch, sha256="0" * 64)))
     assert refusal(made) == Refusal.INCONSISTENT
 
 
@@ -293,12 +261,7 @@ def test_a_channel_cannot_speak_for_another(made):
     """A target that a channel's role lists outside its own prefix is not found."""
     target = layout.entry_target("stable", KERNEL.build_id)
     content = made.entry_path().read_bytes()
-    info = TargetFile.from_data(target, content, ["sha256"])
-    stored = made.repo / "targets" / layout.stored_as(target, info.hashes["sha256"])
-    stored.parent.mkdir(parents=True)
-    stored.write_bytes(content)
-    made.resign("edge", change=lambda signed: signed.targets.__setitem__(target, info))
-    relink(made)
+    made.put(target, content)
     seen = made.folder / "seen"
     found = fetch(str(made.repo), channel="stable", kernel=KERNEL, pinned_root=made.root, cache=seen)
     assert found is None
