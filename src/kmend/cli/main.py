@@ -29,6 +29,7 @@ _VERBS = {
     "object-diff": "object_diff",
     "release": "release",
     "serve": "serve",
+    "trust": "trust",
     "update": "update.verb",
 }
 

@@ -72,5 +72,5 @@ def report_target(channel: str, build_id: str, *, number: int) -> str:
 
 def stored_as(target: str, sha256: str) -> str:
     """Where a target's bytes lie under ``targets/`` (consistent snapshots, TUF specification section 6.2)."""
-    folder, _, name = target.rpartition("/")
-    return f"{folder}/{sha256}.{name}"
+    folder, slash, name = target.rpartition("/")
+    return f"{folder}{slash}{sha256}.{name}"

@@ -22,27 +22,25 @@ Only then is there a VerifiedLivepatch. The kernel checks the module's own signa
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuf.api.exceptions import DownloadError, LengthOrHashMismatchError, RepositoryError
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile
-from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient import Updater
 
 from kmend.kit.errors import InputError, TrustError
-from kmend.kit.files import sync_folder, write_atomic, write_problem
+from kmend.kit.files import write_atomic, write_problem
 from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
 from kmend.trust import layout
-from kmend.trust.download import CutError, Limits, Network, open_source
+from kmend.trust.download import Limits, Network, open_source
 from kmend.trust.module_file import split_signature
 from kmend.trust.proof import SEAL, VerifiedLivepatch
-from kmend.trust.refusal import Refusal, reason_of, refused
+from kmend.trust.reading import download, refreshed, refusals
+from kmend.trust.refusal import Refusal, refused
 
 
 class SignedRepository:
@@ -140,23 +138,12 @@ class SignedRepository:
         return None if info is None else self._download(info, limit)
 
     def _listed(self, path: str) -> TargetFile | None:
-        with _refusals(path):
+        with refusals(path):
             return self._updater.get_targetinfo(path)
 
     def _download(self, info: TargetFile, limit: int) -> bytes:
-        name = info.path
-        if info.length > limit:
-            raise refused(Refusal.TOO_LONG, what=name, detail=f"{info.length} bytes, {limit} are allowed")
         url = f"{self._source}{layout.TARGETS}/{_file_of(info)}"
-        with _refusals(name):
-            content: bytes = self._fetcher.download_bytes(url, info.length)
-        if len(content) < info.length:
-            raise refused(Refusal.CUT, what=name, detail=f"{len(content)} of {info.length} bytes came")
-        try:
-            info.verify_length_and_hashes(content)
-        except LengthOrHashMismatchError as error:
-            raise refused(Refusal.ALTERED, what=name, detail=str(error)) from error
-        return content
+        return download(info, url, fetcher=self._fetcher, limit=limit)
 
 
 def open_repository(
@@ -187,19 +174,7 @@ def open_repository(
     bounds = limits or Limits()
     fetcher, base = open_source(source, limits=bounds, network=network)
     layout.check_channel(channel)
-    with _refusals("The repository's metadata", cache=cache):
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        updater = Updater(
-            str(cache),
-            f"{base}{layout.METADATA}/",
-            fetcher=fetcher,
-            config=UpdaterConfig(prefix_targets_with_hash=True),
-            bootstrap=pinned_root,
-        )
-        try:
-            updater.refresh()
-        finally:
-            _make_durable(cache)
+    updater = refreshed(f"{base}{layout.METADATA}/", cache=cache, pinned_root=pinned_root, fetcher=fetcher)
     return SignedRepository(updater, channel=channel, source=base, fetcher=fetcher, limits=bounds, cache=cache)
 
 
@@ -283,36 +258,3 @@ def _check_module(entry: ChannelEntry, content: bytes) -> None:
     manifest = entry.livepatch
     if len(unsigned) != manifest.size or hashlib.sha256(unsigned).hexdigest() != manifest.sha256:
         raise refused(Refusal.INCONSISTENT, what=name, detail="not the module that the manifest was made for")
-
-
-@contextmanager
-def _refusals(what: str, *, cache: Path | None = None) -> Iterator[None]:
-    """Turn what the TUF client raises into the one sentence that says what is wrong."""
-    try:
-        yield
-    except CutError as error:
-        raise refused(Refusal.CUT, what=what, detail=str(error)) from error
-    except (RepositoryError, DownloadError) as error:
-        raise refused(reason_of(error), what=what, detail=_detail(error)) from error
-    except OSError as error:
-        raise write_problem(Path(error.filename or cache or "?"), error) from error
-
-
-def _detail(error: Exception) -> str:
-    text = str(error)
-    # What download.py raises says it all; what the client raises names the reason in its cause only.
-    cause = "" if isinstance(error, DownloadError) else str(error.__cause__ or "")
-    return f"{text}: {cause}" if cause and cause not in text else text
-
-
-def _make_durable(cache: Path) -> None:
-    """Put what was seen on the disk: a power cut must not bring back an older view."""
-    for folder in (cache / "root_history", cache):
-        for path in folder.glob("*.json"):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        if folder.is_dir():
-            sync_folder(folder)
