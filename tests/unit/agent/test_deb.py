@@ -18,10 +18,12 @@ import pytest
 from kmend import __version__
 from kmend.agent.config import Paths
 from kmend.agent.settings import KEYS, Settings, load_settings
+from kmend.cli.agent.verb import agent
 
 ROOT = Path(__file__).parents[3]
 MAKER = ROOT / "packaging/make-agent-deb"
-EPOCH = 1_790_000_000
+# Later than any file that is made here, so that nothing but the maker sets the times.
+EPOCH = 2_000_000_000
 UNITS = ("kmend-agent.service", "kmend-orderly.service")
 WANTED = "etc/systemd/system/multi-user.target.wants"
 LIVEPATCH = "sys/kernel/livepatch/kmend_7"
@@ -99,6 +101,7 @@ def test_contents(package):
     assert set(modes.values()) == {"-rw-r--r--"}
     assert {mode for path, (mode, *_) in files.items() if path.endswith("/")} == {"drwxr-xr-x"}
     outside = {path for path in modes if not path.startswith("/usr/share/doc/kmend-agent/")}
+    outside.remove("/usr/share/man/man8/kmend-agent.8.gz")
     assert outside == {"/etc/kmend/agent.toml", *(f"/usr/lib/systemd/system/{unit}" for unit in UNITS)}
 
 
@@ -161,7 +164,23 @@ def test_the_terms_of_every_library_are_there(unpacked):
     locked = re.findall(r"^([a-z0-9][\w.-]*)==(\S+)", (ROOT / "requirements-agent.txt").read_text(), re.MULTILINE)
     assert len(locked) > 5
     for name, version in locked:
-        assert f"\n{name.replace('-', '_')} {version}\n" in text
+        assert f"\n{name.replace('-', '_')} {version}, LICENSE" in text
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION" not in text, "Debian has that text already"
+
+
+def test_the_manual_page_has_every_verb_and_option(unpacked):
+    """It is made from the program, and says nothing about what is hidden."""
+    text = gzip.decompress((unpacked / "usr/share/man/man8/kmend-agent.8.gz").read_bytes()).decode()
+    for verb, command in agent.commands.items():
+        marked = verb.replace("-", "\\-")
+        assert (f"\n.B {marked}\n" in text) == (not command.hidden)
+    assert "\n.B \\-\\-despite\\-quarantine\n" in text
+    assert text.isascii()
+
+
+def test_the_manual_page_escapes_what_would_be_a_request(maker):
+    """A line that begins with a dot or an apostrophe is text."""
+    assert maker.plain(".SH a-b\n'c\\d") == "\\&.SH a\\-b\n\\&'c\\ed"
 
 
 def test_the_changelog_is_debians_form(unpacked, tmp_path):
@@ -202,7 +221,11 @@ def test_a_changelog_that_does_not_fit(maker, text):
 
 
 def test_the_same_bytes_every_time(package, tmp_path):
-    """Made again elsewhere, with another umask, time zone and hash seed, the package is the same."""
+    """Made again elsewhere, with another umask, group, time zone and hash seed, the package is the same."""
+    (tmp_path / "again").mkdir()
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "again", 0, 1)
+        (tmp_path / "again").chmod(0o2755)
     before = os.umask(0o077)
     try:
         done = make(tmp_path / "again", PYTHONHASHSEED="7", TZ="Asia/Tokyo")
