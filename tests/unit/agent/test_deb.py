@@ -1,4 +1,4 @@
-"""The agent's Debian package: what is in it, and that Debian's own tools install, upgrade, remove and purge it."""
+"""The agent's Debian package: what is in it, and that it is the same every time."""
 
 import gzip
 import hashlib
@@ -11,39 +11,21 @@ import subprocess
 import sys
 import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from kmend import __version__
-from kmend.agent.config import Paths
 from kmend.agent.settings import KEYS, Settings, load_settings
 from kmend.cli.agent.verb import agent
+from makers.packages import EPOCH, MAKER, ROOT, make, make_package
 
-ROOT = Path(__file__).parents[3]
-MAKER = ROOT / "packaging/make-agent-deb"
-# Later than any file that is made here, so that nothing but the maker sets the times.
-EPOCH = 2_000_000_000
 UNITS = ("kmend-agent.service", "kmend-orderly.service")
-WANTED = "etc/systemd/system/multi-user.target.wants"
-LIVEPATCH = "sys/kernel/livepatch/kmend_7"
-
-
-def make(folder, **env):
-    """Make the package as `make deb` does."""
-    words = [sys.executable, MAKER, folder]
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), **env}
-    return subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """The package."""
-    folder = tmp_path_factory.mktemp("deb")
-    done = make(folder)
-    assert done.returncode == 0, done.stderr
-    (made,) = folder.iterdir()
-    return made
+    return make_package(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="module")
@@ -250,256 +232,6 @@ def test_the_manual_names_the_file_that_make_deb_leaves(package):
     assert set(re.findall(r"kmend-agent_\d\S*\.deb", manual)) == {package.name}
     assert "\nmake deb\n" in manual
     assert re.search(r"^deb:.*\n\t.*packaging/make-agent-deb$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-class Dpkg:
-    """dpkg on a root folder of its own; its scripts get DPKG_ROOT and touch nothing else."""
-
-    def __init__(self, root):
-        """An empty system."""
-        self.root = root
-        for folder in ("var/lib/dpkg/updates", "var/lib/dpkg/info", "run", "etc"):
-            (root / folder).mkdir(parents=True)
-        (root / "var/lib/dpkg/status").touch()
-
-    def __call__(self, *words):
-        """Run dpkg and give back what it and the scripts said."""
-        forced = ["--force-script-chrootless", "--force-not-root", "--force-depends", "--force-bad-path"]
-        args = ["dpkg", f"--root={self.root}", *forced, f"--log={self.root}/dpkg.log", *words]
-        environ = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(args, capture_output=True, text=True, check=False, env=environ)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def put(self, name, content=""):
-        """A file on that system."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-
-    def has(self, name):
-        """Whether something is there, be it a link to nowhere."""
-        return os.path.lexists(self.root / name)
-
-
-@pytest.fixture
-def dpkg(tmp_path):
-    """A system without the agent."""
-    return Dpkg(tmp_path / "system")
-
-
-def kept_paths(root):
-    """Every file that the agent keeps, whatever is added to Paths; one in each of its folders."""
-    paths = Paths(root=root)
-    every = {getattr(paths, name) for name, value in vars(Paths).items() if isinstance(value, property)}
-    folders = {paths.seen, paths.copy}
-    inside = {folder / "inside" for folder in folders}
-    return (every - folders - {paths.library, paths.switch, paths.settings}) | inside
-
-
-@pytest.fixture
-def enrolled(dpkg, package):
-    """A system with the agent, enrolled, with everything that it remembers and a livepatch in the kernel."""
-    dpkg("--install", package)
-    for path in kept_paths(dpkg.root):
-        dpkg.put(path.relative_to(dpkg.root))
-    (dpkg.root / LIVEPATCH).mkdir(parents=True)
-    return dpkg
-
-
-needs_helper = pytest.mark.skipif(not shutil.which("deb-systemd-helper"), reason="deb-systemd-helper is missing")
-
-
-@needs_helper
-def test_install(dpkg, package):
-    """Both units are enabled, and a host that is not enrolled is told what to do instead of being started."""
-    said = dpkg("--install", package)
-    assert "not enrolled, so the service is not started" in said
-    assert "kmend-agent init --root root.json" in said
-    for unit in UNITS:
-        assert dpkg.has(f"{WANTED}/{unit}")
-    shown = dpkg("--verify", "kmend-agent")
-    assert shown == ""
-
-
-@needs_helper
-def test_upgrade_keeps_what_the_owner_decided(enrolled, package):
-    """A unit that was disabled stays disabled, and agent.toml stays as it was edited."""
-    enrolled.put("etc/kmend/agent.toml", "delay_hours = 24\n")
-    (enrolled.root / WANTED / UNITS[0]).unlink()
-    said = enrolled("--install", package)
-    assert "not enrolled" not in said
-    assert not enrolled.has(f"{WANTED}/{UNITS[0]}")
-    assert enrolled.has(f"{WANTED}/{UNITS[1]}")
-    assert (enrolled.root / "etc/kmend/agent.toml").read_text() == "delay_hours = 24\n"
-    assert enrolled.has("var/lib/kmend/state.json")
-
-
-def test_upgrade_of_a_service_that_was_stopped_by_hand(enrolled, package):
-    """It stays stopped, once."""
-    enrolled.put("run/kmend-agent.stopped-by-hand")
-    assert "was stopped before and stays so" in enrolled("--install", package)
-    assert "was stopped before" not in enrolled("--install", package)
-
-
-def test_removal_keeps_livepatch_and_state_and_says_so(enrolled):
-    """The program goes; the livepatch stays in the kernel, which is said with the way to take it out."""
-    said = enrolled("--remove", "kmend-agent")
-    assert "the livepatch kmend_7 stays in the kernel" in said
-    assert "/sys/kernel/livepatch/kmend_7/enabled" in said
-    assert enrolled.has(LIVEPATCH)
-    assert not enrolled.has("usr/bin/kmend-agent")
-    for kept in ("etc/kmend/agent.toml", "etc/kmend/agent.json", "var/lib/kmend/state.json"):
-        assert enrolled.has(kept)
-
-
-def test_purge_forgets_everything_of_the_agent(enrolled):
-    """Enrolment, settings, state and links are gone, the two folders too."""
-    enrolled.put("var/lib/kmend/.state.json.abc")
-    enrolled("--purge", "kmend-agent")
-    for gone in ("etc/kmend", "var/lib/kmend", *(f"{WANTED}/{unit}" for unit in UNITS)):
-        assert not enrolled.has(gone), gone
-
-
-def test_purge_leaves_what_is_not_the_agents(enrolled):
-    """The watcher's settings and work folders, and the owner's kill switch, stay; the switch is named."""
-    others = ("etc/kmend/watch.toml", "etc/kmend/disabled", "var/lib/kmend/repo/timestamp.json")
-    for other in others:
-        enrolled.put(other)
-    said = enrolled("--purge", "kmend-agent")
-    assert "/etc/kmend/disabled stays" in said
-    assert all(enrolled.has(other) for other in others)
-    assert sorted(path.name for path in (enrolled.root / "etc/kmend").iterdir()) == ["disabled", "watch.toml"]
-    assert [path.name for path in (enrolled.root / "var/lib/kmend").iterdir()] == ["repo"]
-
-
-FAKE = """#!/bin/sh
-echo "${0##*/} $*" >> /said
-[ "$*" != "is-active kmend-agent.service" ] || cat /active
-"""
-PROGRAMS = ("systemctl", "deb-systemd-helper", "deb-systemd-invoke")
-APPLETS = ("sh", "cat", "echo", "rm", "rmdir", "touch")
-
-
-class Booted:
-    """A system in which systemd seems to run, in a folder: its programs only note what they are asked for."""
-
-    def __init__(self, root, *, package, programs=PROGRAMS):
-        """Busybox, the programs, the package's scripts."""
-        self.root = root
-        for folder in ("bin", "dev", "run/systemd/system", "etc/kmend", "var/lib/kmend"):
-            (root / folder).mkdir(parents=True)
-        shutil.copy("/bin/busybox", root / "bin/busybox")
-        for applet in APPLETS:
-            (root / "bin" / applet).symlink_to("busybox")
-        for program in programs:
-            (root / "bin" / program).write_text(FAKE)
-            (root / "bin" / program).chmod(0o755)
-        (root / "active").write_text("active\n")
-        subprocess.run(["dpkg-deb", "-e", package, root / "scripts"], check=True)
-
-    def __call__(self, script, *words):
-        """Run a script; what it asked systemd for."""
-        (self.root / "said").write_text("")
-        inside = ["chroot", self.root, "/bin/sh", f"/scripts/{script}", *words]
-        args = inside if os.geteuid() == 0 else ["unshare", "--map-root-user", *inside]
-        environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        done = subprocess.run(args, capture_output=True, text=True, check=False, env=environ)
-        assert done.returncode == 0, done.stderr
-        return (self.root / "said").read_text().splitlines()
-
-
-def may_chroot():
-    """Whether this user may run something in another root folder."""
-    if os.geteuid() == 0:
-        words = ["chroot", "/", "/bin/busybox", "true"]
-    else:
-        words = ["unshare", "--map-root-user", "chroot", "/", "/bin/busybox", "true"]
-    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    try:
-        return subprocess.run(words, capture_output=True, check=False, env=environ).returncode == 0
-    except OSError:
-        return False
-
-
-needs_chroot = pytest.mark.skipif(not may_chroot(), reason="no other root folder may be entered here")
-
-
-@pytest.fixture
-def booted(tmp_path, package):
-    """A running system, enrolled."""
-    made = Booted(tmp_path / "booted", package=package)
-    (made.root / "etc/kmend/agent.json").touch()
-    return made
-
-
-STARTED = "deb-systemd-invoke start kmend-orderly.service kmend-agent.service"
-
-
-@needs_chroot
-def test_an_enrolled_host_is_started(booted):
-    """First the units are read anew, then both are started."""
-    said = booted("postinst", "configure")
-    assert said[-2:] == ["systemctl --system daemon-reload", STARTED]
-
-
-@needs_chroot
-def test_a_host_that_is_not_enrolled_is_not_started(booted):
-    """Enabled only."""
-    (booted.root / "etc/kmend/agent.json").unlink()
-    said = booted("postinst", "configure")
-    assert "deb-systemd-helper enable kmend-agent.service" in said
-    assert not [line for line in said if " start " in line]
-
-
-@needs_chroot
-def test_an_upgrade_stops_and_starts(booted):
-    """The agent's file is not replaced under it; a failed service is started again as well."""
-    for state in ("active", "activating", "failed"):
-        (booted.root / "active").write_text(f"{state}\n")
-        assert booted("prerm", "upgrade", "9.9")[-1] == "deb-systemd-invoke stop kmend-agent.service"
-        assert booted("postinst", "configure", "0.1.0-1")[-1] == STARTED
-
-
-@needs_chroot
-def test_an_upgrade_leaves_a_stopped_service_alone(booted):
-    """Who stopped the service by hand does not find it started by an upgrade, failed or not."""
-    (booted.root / "active").write_text("inactive\n")
-    for words in (("configure", "0.1.0-1"), ("abort-upgrade", "9.9")):
-        booted("prerm", "upgrade", "9.9")
-        assert STARTED not in booted("postinst", *words)
-    assert booted("postinst", "configure", "0.1.0-1")[-1] == STARTED, "an installation after a removal starts it"
-
-
-@needs_chroot
-def test_a_removal_stops_both(booted):
-    """The agent first."""
-    assert booted("prerm", "remove") == ["deb-systemd-invoke stop kmend-agent.service kmend-orderly.service"]
-    assert booted("postrm", "remove") == ["systemctl --system daemon-reload"]
-
-
-@needs_chroot
-def test_without_debians_tools(tmp_path, package):
-    """The program systemctl is enough; a unit that was disabled is not enabled by an upgrade."""
-    bare = Booted(tmp_path / "bare", package=package, programs=("systemctl",))
-    (bare.root / "etc/kmend/agent.json").touch()
-    units = "kmend-orderly.service kmend-agent.service"
-    enabled = f"systemctl --quiet --root=/ enable {units}"
-    begun = ["systemctl --system daemon-reload", f"systemctl start {units}"]
-    assert bare("postinst", "configure") == [enabled, *begun]
-    assert bare("postinst", "configure", "0.1.0-1") == begun
-    assert bare("prerm", "remove") == ["systemctl stop kmend-agent.service kmend-orderly.service"]
-
-
-@needs_chroot
-def test_without_systemd(tmp_path, package):
-    """Nothing to ask: the scripts succeed all the same."""
-    bare = Booted(tmp_path / "bare", package=package, programs=())
-    (bare.root / "run/systemd/system").rmdir()
-    (bare.root / "etc/kmend/agent.json").touch()
-    for words in (("postinst", "configure"), ("prerm", "upgrade", "9"), ("prerm", "remove"), ("postrm", "purge")):
-        assert bare(*words) == []
-    assert not (bare.root / "etc/kmend").exists()
 
 
 @pytest.mark.skipif(not shutil.which("lintian"), reason="lintian is not installed")
