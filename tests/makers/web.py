@@ -77,18 +77,31 @@ def _error(handler, *, status):
     handler.send_error(status)
 
 
-def hangs_up(handler):
-    """The connection ends without an answer."""
-    handler.close_connection = True
+def body(content):
+    """This content, whatever was asked for."""
+    return functools.partial(_send, content=content)
+
+
+def _send(handler, *, content, length=None):
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content) if length is None else length))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def as_it_is_written(handler):
+    """The file whose name is the address's path, %XX and all."""
+    path = handler.server.folder / handler.path.lstrip("/")
+    if path.is_file():
+        _send(handler, content=path.read_bytes())
+    else:
+        handler.send_error(404)
 
 
 def cut(handler):
     """Half of the file, though the whole length is announced."""
     content = (handler.server.folder / handler.path.lstrip("/")).read_bytes()
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content[: len(content) // 2])
+    _send(handler, content=content[: len(content) // 2], length=len(content))
     handler.close_connection = True
 
 

@@ -86,12 +86,18 @@ def fetch(seen: Path, address: str, *, wanted: Wanted, limits: Limits | None = N
         info = updater.get_targetinfo(wanted.name)
     if info is None:
         raise InputError(f"No trusted role of the repository lists {wanted.name!r}.")
-    path = wanted.folder / quote(wanted.name, safe="")
+    path = wanted.folder / _file_name(wanted.name)
     if not _holds(path, info):
         fetcher, base = open_source(wanted.address, limits=bounds)
         url = base + _stored_as(info, seen)
         write_atomic(path, download(info, url, fetcher=fetcher, limit=bounds.module))
     return path
+
+
+def _file_name(target: str) -> str:
+    """A name of its own for each target, and never the name of another folder."""
+    name = quote(target, safe="")
+    return name.replace(".", "%2E") if name in {".", ".."} else name
 
 
 def _holds(path: Path, info: TargetFile) -> bool:
