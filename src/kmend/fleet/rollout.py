@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from kmend.model.fleet import Block, Channel, Host, HostReport, Offer, OfferAction
@@ -27,6 +27,7 @@ from kmend.model.rollout import (
 
 SHARES = 1 << 32
 _OPEN = {RolloutState.RUNNING, RolloutState.FINISHED}
+_OVER = {RolloutState.ABORTED, RolloutState.ROLLED_BACK}
 _TROUBLES = {
     "failed": "did not load it",
     "quarantined": "quarantined it",
@@ -147,25 +148,9 @@ def decide(
     Returns:
         A higher number (apply); what a rollback asks for (go back, take out); else what runs already (stay).
     """
-    build_id = report.kernel.build_id
-    mine = [(number, one) for one in situations if (number := _number(one.rollout, build_id)) is not None]
-    mine.sort(key=lambda pair: (pair[0], pair[1].rollout.created), reverse=True)
-    back = _rollback(host, report, mine)
-    if back is not None:
-        return back
-    reason = _held(report, channel)
-    if reason:
-        return _stay(host, report, because=reason)
-    reasons = []
-    for number, one in mine:
-        reason = _why_not(host, report, one, number=number, blocks=blocks, now=now)
-        if not reason:
-            because = f"rollout “{one.rollout.plan.name}” brings livepatch {number} to this host"
-            return _offer(host, report, OfferAction.APPLY, number=number, because=because, rollout=one.rollout.id)
-        reasons.append((reason, one.rollout.id))
-    nothing = f"no rollout in channel {host.channel} has a livepatch for {report.kernel.release}"
-    because, rollout_id = reasons[0] if reasons else (nothing, "")
-    return _stay(host, report, because=because, rollout=rollout_id)
+    offer = _decide(host, report, situations, channel=channel, blocks=blocks, now=now)
+    blocked = sorted({block.number for block in blocks if block.build_id == report.kernel.build_id})
+    return replace(offer, blocked=tuple(blocked))
 
 
 def stage_after(report: HostReport, *, number: int, stage: Stage) -> Stage:
@@ -196,6 +181,37 @@ def _running_stage(report: HostReport, stage: Stage) -> Stage:
     if stage in {Stage.WAITING, Stage.HELD}:
         return Stage.WAITING
     return Stage.DONE if report.phase.value == "applied" else Stage.SOAKING
+
+
+def _decide(
+    host: Host,
+    report: HostReport,
+    situations: Sequence[Situation],
+    *,
+    channel: Channel,
+    blocks: Collection[Block],
+    now: datetime,
+) -> Offer:
+    build_id = report.kernel.build_id
+    mine = [(number, one) for one in situations if (number := _number(one.rollout, build_id)) is not None]
+    mine.sort(key=lambda pair: (pair[0], pair[1].rollout.created), reverse=True)
+    back = _rollback(host, report, mine)
+    if back is not None:
+        return back
+    reason = _held(report, channel)
+    if reason:
+        return _stay(host, report, because=reason, holds=channel.paused)
+    reasons = []
+    for number, one in mine:
+        reason = _why_not(host, report, one, number=number, blocks=blocks, now=now)
+        if not reason:
+            because = f"rollout “{one.rollout.plan.name}” brings livepatch {number} to this host"
+            return _offer(host, report, OfferAction.APPLY, number=number, because=because, rollout=one.rollout.id)
+        reasons.append((reason, one.rollout.id))
+    nothing = f"no rollout in channel {host.channel} has a livepatch for {report.kernel.release}"
+    because, rollout_id = reasons[0] if reasons else (nothing, "")
+    holds = any(one.rollout.state not in _OVER and not _not_higher(report, number) for number, one in mine)
+    return _stay(host, report, because=because, rollout=rollout_id, holds=holds)
 
 
 def _rate(tally: Tally, kind: str) -> tuple[int, float]:
@@ -288,8 +304,9 @@ def _not_this_host(host: Host, situation: Situation) -> str:
     return ""
 
 
-def _stay(host: Host, report: HostReport, *, because: str, rollout: str = "") -> Offer:
-    return _offer(host, report, OfferAction.STAY, number=report.running, because=because, rollout=rollout)
+def _stay(host: Host, report: HostReport, *, because: str, rollout: str = "", holds: bool = False) -> Offer:
+    offer = _offer(host, report, OfferAction.STAY, number=report.running, because=because, rollout=rollout)
+    return replace(offer, holds=holds)
 
 
 def _offer(

@@ -112,6 +112,11 @@ class Offer:
     because: str
     rollout: str = ""
     """Id of the rollout that asks for it; empty when none does."""
+    holds: bool = False
+    """Whether something higher than what runs is held back from this host: the channel is paused, or a rollout
+    does not bring it now. A host that goes by its own rules waits then."""
+    blocked: tuple[int, ...] = ()
+    """Numbers that no host of the fleet is to load on this kernel."""
 
 
 class EventKind(StrEnum):

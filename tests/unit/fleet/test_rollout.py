@@ -86,6 +86,33 @@ def test_a_block_and_a_paused_channel_hold_for_everybody():
     )
 
 
+@pytest.mark.parametrize(
+    ("report", "change", "channel", "holds"),
+    [
+        (make_report(2), {"state": RolloutState.PAUSED}, STABLE, True),
+        (make_report(2), {"state": RolloutState.STOPPED}, STABLE, True),
+        (make_report(2), {"waves": (Wave(percent=1), Wave())}, STABLE, True),
+        (make_report(2), {"state": RolloutState.ABORTED}, STABLE, False),
+        (make_report(2), {"state": RolloutState.ROLLED_BACK}, STABLE, False),
+        (make_report(3), {"state": RolloutState.PAUSED}, STABLE, False),
+        (make_report(2), {}, STABLE, False),
+        (make_report(3), {}, Channel(name="stable", paused=True), True),
+        (make_report(2, held="no window"), {}, Channel(name="stable", paused=True), True),
+    ],
+)
+def test_what_is_held_back_from_hosts_with_rules_of_their_own(report, change, channel, holds):
+    """A pause, a stop and a later wave hold back what is higher than what runs; what is over does not."""
+    assert ask(report, seen_by_host(make_rollout(3, **change)), channel=channel).holds is holds
+
+
+def test_every_offer_names_the_blocked_numbers():
+    """Of the host's own kernel only, whatever is offered."""
+    blocks = [Block(build_id=KERNEL.build_id, number=one, reason="bad", since=NOW) for one in (7, 4)]
+    blocks.append(Block(build_id=OTHER_KERNEL.build_id, number=5, reason="bad", since=NOW))
+    assert ask(make_report(2), seen_by_host(make_rollout(3)), blocks=blocks).blocked == (4, 7)
+    assert ask(make_report(2), blocks=blocks).blocked == (4, 7)
+
+
 def test_an_earlier_rollout_serves_hosts_that_the_new_one_does_not_take_yet():
     """A new host gets what is proven in the whole fleet, until its wave of the new rollout comes."""
     old = make_rollout(2, state=RolloutState.FINISHED)
