@@ -12,6 +12,7 @@ from typing import Any
 
 from kmend.agent import config
 from kmend.agent.apply import Host
+from kmend.agent.daemon import Daemon
 from kmend.linux.modules import module_error
 from kmend.model.host import ContainerRuns
 from kmend.model.kernel import Kernel
@@ -218,3 +219,20 @@ def make_notes(build_id: str) -> bytes:
     value = bytes.fromhex(build_id)
     other = struct.pack("<III", 6, 5, 0x100) + b"Linux\0\0\0" + b"12345\0\0\0"
     return other + struct.pack("<III", 4, len(value), 3) + b"GNU\0" + value
+
+
+def run_for(machine: FakeMachine, seconds: float, running: Daemon) -> None:
+    """Let a daemon run for so many seconds, then ask it to end."""
+    end = machine.clock.monotonic() + seconds
+
+    def tick() -> None:
+        if machine.clock.monotonic() >= end:
+            raise KeyboardInterrupt
+
+    machine.clock.ticks.append(tick)
+    try:
+        running.run()
+    except KeyboardInterrupt:
+        return
+    finally:
+        machine.clock.ticks.remove(tick)

@@ -75,6 +75,8 @@ class Host:
     patient: bool = False
     """Whether a stalled transition is left alone for a while; else it is tried again at once."""
     around: Surroundings = field(default_factory=LinuxSurroundings)
+    meanwhile: Callable[[Host], None] = lambda _: None
+    """Called again and again while a livepatch is watched, when no lock is held."""
 
     @property
     def paths(self) -> Paths:

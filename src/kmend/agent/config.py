@@ -86,6 +86,31 @@ class Paths:
         return self.library / "orderly-shutdown"
 
     @property
+    def server(self) -> Path:
+        """Membership: the server and the credential."""
+        return self.library / "server.json"
+
+    @property
+    def joining(self) -> Path:
+        """The same while it is not known yet whether the server has taken the host in."""
+        return self.library / "server-joining.json"
+
+    @property
+    def server_lock(self) -> Path:
+        """Held by whoever speaks to the server."""
+        return self.library / "server.lock"
+
+    @property
+    def fleet(self) -> Path:
+        """What the server said last, and what it has not heard yet."""
+        return self.library / "fleet.json"
+
+    @property
+    def attempt(self) -> Path:
+        """The last attempt to load something, if it failed."""
+        return self.library / "reports/last-attempt.json"
+
+    @property
     def watching(self) -> Path:
         """Held by the run that watches a livepatch; others may look, and unload."""
         return self.library / "watching"

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from kmend.agent import sync
 from kmend.agent.apply import Clock, Host, WallClock
+from kmend.agent.checkin import CheckIns
 from kmend.agent.settings import load_settings
 from kmend.agent.timing import first_wait, next_wait, place_of
 from kmend.kit.errors import BusyError, InputError, KmendError
@@ -60,6 +61,7 @@ class Daemon:
     chance: Callable[[], float] = random.random
     failures: int = 0
     said: str = ""
+    server: CheckIns = field(default_factory=CheckIns)
 
     def run(self) -> None:
         """Look, wait, and so on, until asked to end (KeyboardInterrupt).
@@ -72,21 +74,21 @@ class Daemon:
             self._sleep(first_wait(place, interval=self._interval))
             while True:
                 self.look()
-                self._sleep(
-                    next_wait(
-                        self.host.clock.now(),
-                        interval=self._interval,
-                        place=place,
-                        failures=self.failures,
-                        chance=self.chance(),
-                    )
+                wait = next_wait(
+                    self.host.clock.now(),
+                    interval=self._interval,
+                    place=place,
+                    failures=self.failures,
+                    chance=self.chance(),
                 )
+                self.server.rest(self.host, wait, sleep=self._sleep)
 
     def look(self) -> None:
         """Do once what `update` does, by the settings as they are now; what goes wrong is logged and counted."""
         notify("WATCHDOG=1")
         try:
-            self.host = with_settings(self.host)
+            self.host = replace(with_settings(self.host), meanwhile=self.server.meanwhile)
+            self.server.check_in(self.host)
             done = sync.update(self.host, limits=_LIMITS)
         except BusyError as error:
             self._say(logging.INFO, error.message)
@@ -101,6 +103,8 @@ class Daemon:
             decision = done.decision
             what = f"livepatch {decision.offered} is loaded" if done.applied else str(decision.verdict)
             self._say(logging.INFO, f"{what}: {decision.because}")
+            self.server.note_refusal(self.host, decision)
+        self.server.check_in(self.host, news=True)
 
     @property
     def _interval(self) -> float:

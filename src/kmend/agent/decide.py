@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from kmend.agent.config import Switch, SwitchedOff
+from kmend.agent.orders import OWN, Order, Rule
 from kmend.agent.settings import Settings
 from kmend.agent.state import quarantine_of
 from kmend.agent.windows import within
@@ -38,6 +39,8 @@ class Verdict(StrEnum):
     """It is younger than the owner wants."""
     OUTSIDE_WINDOW = "outside-window"
     """It waits for a maintenance window."""
+    WITHHELD = "withheld"
+    """The server does not offer it to this host now."""
     BLOCKED = "blocked"
     """Somebody else's livepatch is loaded; replacing all would take it out too."""
 
@@ -67,13 +70,15 @@ def decide(
     now: datetime,
     despite_quarantine: bool = False,
     patient: bool = False,
+    order: Order = OWN,
 ) -> Decision:
     """Whether the offered livepatch is to be loaded, and because of what.
 
-    ``patient`` leaves a livepatch whose transition has stalled alone for a while.
+    ``patient`` leaves a livepatch whose transition has stalled alone for a while; ``order`` is what the server
+    lets this host load.
     """
     running = running_number(loaded)
-    verdict, because = _verdict(kernel, entry, loaded, running=running, pin=settings.pin_number)
+    verdict, because = _verdict(kernel, entry, loaded, running=running, pin=settings.pin_number, order=order)
     if switched_off and switched_off.switch == Switch.OFF:
         verdict, because = Verdict.SWITCHED_OFF, switched_off.because
     elif (
@@ -90,7 +95,8 @@ def decide(
             verdict, because = Verdict.HELD_BACK, f"livepatch {held.number} is held back here: {held.reason}"
         else:
             stall = _stall(entry, state.stalled, now) if patient else None
-            verdict, because = _by_settings(entry, settings, now) or stall or (verdict, because)
+            owner = _by_settings(entry, _in_force(settings, order), now)
+            verdict, because = owner or stall or _by_order(entry, order) or (verdict, because)
     return Decision(
         verdict=verdict,
         because=because,
@@ -117,6 +123,21 @@ def in_time(entry: ChannelEntry, limit: datetime | None) -> bool:
 def running_number(loaded: Sequence[LoadedLivepatch]) -> int | None:
     """The number of kmend's livepatch that is in effect, by its name in the kernel; the highest of several."""
     return max((one.number for one in loaded if one.enabled and one.number is not None), default=None)
+
+
+def _in_force(settings: Settings, order: Order) -> Settings:
+    """The settings that count: a rollback takes trouble out, so it waits for nothing."""
+    return replace(settings, windows=(), delay_hours=0, pin_date=None) if order.back else settings
+
+
+def _by_order(entry: ChannelEntry, order: Order) -> tuple[Verdict, str] | None:
+    """Why the server does not let this livepatch be loaded now, if so."""
+    number = entry.livepatch.number
+    if order.rule in {Rule.NOTHING, Rule.OUT} or (order.rule == Rule.ONLY and order.number != number):
+        return Verdict.WITHHELD, f"livepatch {number} is not for this host now: {order.because}"
+    if number in order.blocked:
+        return Verdict.WITHHELD, f"livepatch {number} is blocked in the whole fleet"
+    return None
 
 
 def _stall(entry: ChannelEntry, stall: Stall | None, now: datetime) -> tuple[Verdict, str] | None:
@@ -172,14 +193,18 @@ def _verdict(
     *,
     running: int | None,
     pin: int | None,
+    order: Order,
 ) -> tuple[Verdict, str]:
     if entry is None:
         what = "nothing" if pin is None else f"no livepatch {pin} (pin_number)"
+        if order.rule == Rule.ONLY:
+            what = f"no livepatch {order.number}, which the server names,"
         return Verdict.NOTHING_OFFERED, f"the channel has {what} for {kernel.release}"
     offered = entry.livepatch
     if any(livepatch.name == offered.module and livepatch.enabled for livepatch in loaded):
         return Verdict.UP_TO_DATE, f"livepatch {offered.number} is loaded"
-    if running is not None and running > offered.number and pin != offered.number:
+    back = order.number if order.rule == Rule.ONLY and order.back else None
+    if running is not None and running > offered.number and offered.number not in {pin, back}:
         return (
             Verdict.UP_TO_DATE,
             f"livepatch {running} is loaded, which is newer than the offered {offered.number}",

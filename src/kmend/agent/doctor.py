@@ -144,6 +144,19 @@ def _repository(host: Host) -> str:
     return f"{decision.verdict}: {decision.because}"
 
 
+def _server(host: Host) -> str:
+    found = view.server_status(host)
+    if found is None:
+        return "this host belongs to no server"
+    if found.error:
+        raise MachineError(
+            f"{found.address}: {found.error}", hint="Without it the host goes on with the repository."
+        )
+    if found.succeeded is None:
+        raise _UnknownError(f"{found.address} has not heard of this host yet; the daemon reports to it")
+    return f"{found.address}, last heard {found.succeeded:%Y-%m-%d %H:%M} UTC"
+
+
 def _room(host: Host) -> str:
     place = next(path for path in (host.paths.library, *host.paths.library.parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -175,6 +188,7 @@ _LOOKS: dict[str, Callable[[Host], str]] = {
     "enrolment": _enrolment,
     "memory": _memory,
     "repository": _repository,
+    "server": _server,
     "disk": _room,
     "kernel log": _log,
     "units": _units,
@@ -186,7 +200,7 @@ def _texts(host: Host) -> Iterator[tuple[str, str]]:
     paths = host.paths
     yield "status.json", _or_error(lambda: wire.dump(view.status(host)))
     yield "info.json", _or_error(lambda: wire.dump(view.info(host)))
-    for path in (paths.config, paths.settings, paths.state, paths.last, paths.orderly):
+    for path in (paths.config, paths.settings, paths.state, paths.last, paths.orderly, paths.fleet):
         yield path.name, _or_error(path.read_text)
     yield "os-release", _or_error((host.root / "etc/os-release").read_text)
     yield "command-line", _or_error(lambda: _known_words(host.root))

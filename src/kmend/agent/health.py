@@ -14,6 +14,7 @@ from kmend.model.host import Quarantine
 from kmend.trust.refusal import Refusal
 
 _OLD = timedelta(days=1)
+_SILENT = timedelta(hours=1)
 _FINE = {
     Verdict.UP_TO_DATE,
     Verdict.NOTHING_OFFERED,
@@ -22,6 +23,7 @@ _FINE = {
     Verdict.PINNED,
     Verdict.DELAYED,
     Verdict.OUTSIDE_WINDOW,
+    Verdict.WITHHELD,
 }
 
 
@@ -44,7 +46,7 @@ class Health:
 
 def health(status: HostStatus, *, now: datetime) -> Health:
     """How the host is, by its status alone."""
-    found = [*_held(status), *_last(status, now), *_standing(status)]
+    found = [*_held(status), *_last(status, now), *_server(status, now), *_standing(status)]
     found.sort(key=lambda one: -one[0])
     return Health(level=found[0][0] if found else Level.OK, reasons=tuple(reason for _, reason in found))
 
@@ -95,6 +97,13 @@ def _last(status: HostStatus, now: datetime) -> list[tuple[Level, str]]:
     if last.verdict == Verdict.AVAILABLE and not any(one.number == last.offered for one in status.running):
         found.append((Level.WARNING, f"livepatch {last.offered} is available"))
     return found
+
+
+def _server(status: HostStatus, now: datetime) -> list[tuple[Level, str]]:
+    server = status.server
+    if server is None or not server.error or (server.succeeded and now - server.succeeded <= _SILENT):
+        return []
+    return [(Level.WARNING, f"the server has not heard of this host: {server.error}")]
 
 
 def _standing(status: HostStatus) -> list[tuple[Level, str]]:

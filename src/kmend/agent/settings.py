@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from kmend.agent.redact import redacted
@@ -68,6 +69,10 @@ class Settings:
     transition_seconds: int = 60
     check_in_minutes: int = 5
     """How often the daemon looks at the repository."""
+    server_ca: str = ""
+    """Certificates that may vouch for the server, instead of the enrolment's; empty: the enrolment's."""
+    server_proxy: str = ""
+    """Instead of what the environment says; empty: what the environment says."""
     metrics_file: str = ""
     """For node_exporter's textfile collector; empty: none is written."""
 
@@ -247,6 +252,21 @@ def _metrics(key: str, value: Any) -> str:
     return text
 
 
+def _full_path(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if not text.startswith("/"):
+        raise ValueError(f"{key} must be a full path, not {text!r}")
+    return text
+
+
+def _proxy(key: str, value: Any) -> str:
+    text = _text(key, value)
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{key} must be an address such as http://proxy.example:3128, not {text!r}")
+    return text
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "repository": _repository,
     "channel": _channel,
@@ -258,6 +278,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "time_zone": _zone,
     "blocklist": _blocklist,
     "metrics_file": _metrics,
+    "server_ca": _full_path,
+    "server_proxy": _proxy,
     "watch_units": _flag,
     "watch_containers": _flag,
     "watch_ignore": _names,

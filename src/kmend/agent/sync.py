@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kmend.agent.apply import Host, Loaded, apply, finish_interrupted, unload
+from kmend.agent.attempt import attempt
 from kmend.agent.config import Switch, load_config, load_pinned_root, switched_off
 from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
 from kmend.agent.last import note_failure, note_success
 from kmend.agent.metrics import publish
+from kmend.agent.orders import Order, Rule, order_of
 from kmend.agent.settings import Settings, UpdatePolicy
 from kmend.agent.state import after_reboot, load_state, orderly_boot, save_state
 from kmend.agent.view import PatchInfo
@@ -153,10 +155,11 @@ def _load(host: Host, limits: Limits | None, *, despite_quarantine: bool) -> tup
             f"Livepatch {decision.offered} is not loaded: {decision.because}.",
             hint="Unload them first, or leave this host to whoever loaded them.",
         )
-    verified = None
-    if offer.repository and decision.verdict == Verdict.AVAILABLE:
+    if offer.repository is None or decision.verdict != Verdict.AVAILABLE or decision.offered is None:
+        return decision, None
+    with attempt(host, build_id=running.kernel.build_id, number=decision.offered):
         verified = offer.repository.fetch(running.kernel, number=offer.number)
-    return decision, apply(verified, host, state) if verified else None
+        return decision, apply(verified, host, state) if verified else None
 
 
 def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
@@ -274,7 +277,8 @@ def _decided(
     despite_quarantine: bool = False,
 ) -> _Offer:
     now = host.clock.now()
-    entry, number = _wanted(repository, running.kernel, host.settings, now) if repository else (None, None)
+    order = order_of(host.paths, host.settings, build_id=running.kernel.build_id, now=now)
+    entry, number = _wanted(repository, running.kernel, host.settings, order, now) if repository else (None, None)
     decision = decide(
         running.kernel,
         entry,
@@ -285,6 +289,7 @@ def _decided(
         now=now,
         despite_quarantine=despite_quarantine,
         patient=host.patient,
+        order=order,
     )
     return _Offer(repository=repository, number=number, decision=decision)
 
@@ -294,12 +299,14 @@ def _address(host: Host) -> str:
 
 
 def _wanted(
-    repository: SignedRepository, kernel: Kernel, settings: Settings, now: datetime
+    repository: SignedRepository, kernel: Kernel, settings: Settings, order: Order, now: datetime
 ) -> tuple[ChannelEntry | None, int | None]:
-    """The entry that the owner's pins and delay ask for, and its number unless it is the newest.
+    """The entry that the server's order, or the owner's pins and delay ask for, and its number, if not the newest.
 
     Where nothing is old enough it is the newest: the decision then says what it waits for.
     """
+    if order.rule == Rule.ONLY:
+        return repository.offered(kernel, number=order.number), order.number
     if settings.pin_number is not None:
         return repository.offered(kernel, number=settings.pin_number), settings.pin_number
     newest = repository.offered(kernel)

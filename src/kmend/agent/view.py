@@ -13,10 +13,14 @@ from tuf.api.metadata import Metadata
 from kmend.agent.apply import Host
 from kmend.agent.config import AgentConfig, SwitchedOff, load_config, switched_off
 from kmend.agent.last import LastCheck, load_last
+from kmend.agent.membership import load_membership
+from kmend.agent.orders import load_fleet
 from kmend.agent.state import after_reboot, load_state, orderly_boot
+from kmend.kit.errors import InputError
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
 from kmend.linux.tasks import blocking_tasks
+from kmend.model.fleet import Offer
 from kmend.model.host import AgentPhase, AgentState, BlockingTask, Quarantine, Stall
 from kmend.model.kernel import Kernel
 from kmend.model.livepatch import Livepatch
@@ -48,6 +52,25 @@ class Watching:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatus:
+    """The server that this host belongs to, and what it said last."""
+
+    address: str
+    host: str
+    """This host's id there."""
+    tried: datetime | None
+    """The last check-in; None before the first."""
+    succeeded: datetime | None
+    """The last one that the server acknowledged."""
+    error: str
+    """Why the last one failed; empty when it did not."""
+    unsent: int
+    """Reports that the server has not acknowledged."""
+    offer: Offer | None
+    """What it said last, with its reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
     """What runs, as the kernel says, beside what the agent remembers."""
 
@@ -73,6 +96,8 @@ class HostStatus:
     """None when the host is not enrolled."""
     last: LastCheck | None
     """What came of the last look at the repository."""
+    server: ServerStatus | None
+    """None when the host belongs to none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +144,7 @@ def status(host: Host) -> HostStatus:
         quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
         channel=_channel(host),
         last=load_last(host.paths),
+        server=server_status(host),
     )
 
 
@@ -220,6 +246,30 @@ def _channel(host: Host) -> str | None:
     if not host.paths.config.exists():
         return None
     return host.settings.channel or load_config(host.paths).channel
+
+
+def server_status(host: Host) -> ServerStatus | None:
+    """The server that this host belongs to, and what it said last; None without one."""
+    try:
+        member = load_membership(host.paths)
+    except InputError as error:
+        return _unknown_server(error.message)
+    if member is None:
+        return None
+    fleet = load_fleet(host.paths)
+    return ServerStatus(
+        address=member.server,
+        host=member.host,
+        tried=fleet.tried,
+        succeeded=fleet.succeeded,
+        error=fleet.error,
+        unsent=len(fleet.outbox),
+        offer=fleet.offer,
+    )
+
+
+def _unknown_server(reason: str) -> ServerStatus:
+    return ServerStatus(address="unknown", host="", tried=None, succeeded=None, error=reason, unsent=0, offer=None)
 
 
 def _running(livepatch: LoadedLivepatch, state: AgentState) -> Running:

@@ -40,6 +40,7 @@ def watch(host: Host) -> tuple[str, ...]:
                 if over:
                     return end_soak(host, state)[1]
             wide_look = now if wide else wide_look
+            host.meanwhile(host)
             host.clock.sleep(min(_LOOK, deadline - now))
     except KeyboardInterrupt:  # asked to end: that is no sign of trouble
         _count_run(host, -1)

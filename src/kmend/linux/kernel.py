@@ -77,6 +77,14 @@ def machine_id(root: Path = Path("/")) -> str:
     return ""
 
 
+def host_name(root: Path = Path("/")) -> str:
+    """What people call this machine; empty when nobody said."""
+    try:
+        return (root / "proc/sys/kernel/hostname").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _padded(size: int) -> int:
     return (size + 3) & ~3
 

@@ -25,6 +25,7 @@ from kmend.kit.errors import BusyError
 from kmend.kit.files import lock
 from kmend.linux.kernel import machine_id
 from kmend.linux.notify import notify, watchdog_seconds
+from makers.machine import run_for
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -142,20 +143,6 @@ def daemon(machine, **settings):
     """A daemon on the fake machine whose clock never leaves systemd waiting."""
     host = replace(machine.host(**settings), clock=PetClock(inner=machine.clock), patient=True)
     return Daemon(host=host, chance=lambda: 0.5)
-
-
-def run_for(machine, seconds, running):
-    """Let a daemon run for so many seconds, then ask it to end."""
-    end = machine.clock.monotonic() + seconds
-
-    def tick():
-        if machine.clock.monotonic() >= end:
-            raise KeyboardInterrupt
-
-    machine.clock.ticks.append(tick)
-    with pytest.raises(KeyboardInterrupt):
-        running.run()
-    machine.clock.ticks.remove(tick)
 
 
 def test_it_loads_watches_and_goes_on(machine, made, systemd, caplog):

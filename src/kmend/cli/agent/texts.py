@@ -73,6 +73,8 @@ def status_text(found: view.HostStatus) -> str:
         lines.append(f"note       {found.note}")
     if found.last:
         lines.append(f"last look  {_last_text(found.last)}")
+    if found.server:
+        lines += _server_lines(found.server)
     if found.switched_off:
         lines.append(f"{found.switched_off.switch:<10} {found.switched_off.because}")
     lines += [f"held back  livepatch {held.number}: {held.reason}" for held in found.quarantined]
@@ -83,6 +85,17 @@ def _last_text(last: LastCheck) -> str:
     if last.error:
         return f"{_at(last.at)}, failed: {last.error}"
     return f"{_at(last.at)}, {last.verdict}: {last.because}"
+
+
+def _server_lines(found: view.ServerStatus) -> list[str]:
+    lines = [f"server     {found.address} ({found.host or 'not known as what'})"]
+    heard = f"last heard {_at(found.succeeded)}" if found.succeeded else "never heard"
+    unsent = f", {found.unsent} reports to send" if found.unsent else ""
+    lines.append(f"check-in   {f'failed: {found.error}; {heard}' if found.error else heard}{unsent}")
+    if offer := found.offer:
+        number = "" if offer.number is None else f" {offer.number}"
+        lines.append(f"offer      {offer.action}{number}: {offer.because}")
+    return lines
 
 
 def _at(moment: datetime) -> str:

@@ -20,7 +20,7 @@ from kmend.agent import config, sync, watching
 from kmend.agent.apply import Host
 from kmend.agent.daemon import Daemon, pet_clock
 from kmend.agent.decide import Verdict
-from kmend.cli.agent import looking
+from kmend.cli.agent import looking, server
 from kmend.cli.agent.answer import Answer, answer_with, host_of, json_option
 from kmend.cli.main import run_command
 from kmend.cli.output import Seconds
@@ -35,7 +35,7 @@ def agent(context: click.Context, machine: Path) -> None:
     context.obj = machine
 
 
-for command in looking.VERBS:
+for command in (*looking.VERBS, *server.VERBS):
     agent.add_command(command)
 
 

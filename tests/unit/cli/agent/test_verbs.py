@@ -200,6 +200,7 @@ def fits(value, schema, schemas):  # noqa: PLR0911 - one for each kind of schema
 
 
 ANSWERS = [
+    ("leave", "Left"),
     ("status", "HostStatus"),
     ("info", "HostInfo"),
     ("check", "Decision"),
