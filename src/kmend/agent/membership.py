@@ -111,10 +111,9 @@ def join(
         InputError: The token does not hold, or the host belongs to a server.
         ServerError: The server is away, or nobody vouches for it.
         MachineError: The credential cannot be written.
-        BusyError: Another run does the same.
     """
     check_labels(labels)
-    with lock(paths.server_lock, what=_WHAT):
+    with lock(paths.server_lock, what=_WHAT, wait=True):  # the daemon may be speaking to the server
         known = None if force else load_membership(paths)
         if known:
             raise InputError(
@@ -148,10 +147,9 @@ def leave(paths: Paths) -> str:
     """Forget the server; returns its address, or an empty text when there was none.
 
     Raises:
-        BusyError: Another run is under way.
         MachineError: The credential cannot be removed.
     """
-    with lock(paths.server_lock, what=_WHAT):
+    with lock(paths.server_lock, what=_WHAT, wait=True):  # the daemon may be speaking to the server
         known = _read(paths.server)
         try:
             for path in (paths.server, paths.joining, paths.fleet):
@@ -258,7 +256,7 @@ def _read(path: Path) -> Membership | None:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Run as root.") from None
     except InputError as error:
-        error.hint = "Enrol this host again: `kmend agent enroll`."
+        error.hint = "Enrol this host again: `kmend agent enroll --force`."
         raise
 
 

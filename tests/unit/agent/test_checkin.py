@@ -1,6 +1,7 @@
 """Check-ins: what is sent and sent again, what the server may ask for by policy, what happens without it."""
 
 import tarfile
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -249,7 +250,10 @@ def test_retry_after_is_honoured(machine, server):
     asked = len(server.asked)
     machine.clock.seconds += 590
     CheckIns().check_in(machine.host())
+    (machine.root / "etc/kmend/disabled").touch()
+    CheckIns().check_in(machine.host(), news=True)
     assert len(server.asked) == asked
+    assert len(load_fleet(machine.host().paths).outbox) == 2
     assert 0 < CheckIns().due_in(machine.host()) <= 10
     machine.clock.seconds += 11
     CheckIns().check_in(machine.host())
@@ -390,6 +394,32 @@ def test_a_broken_memory_is_none(machine, server):
     machine.host().paths.fleet.write_text("{")
     CheckIns().check_in(machine.host())
     assert len(server.reports) == 1
+
+
+def test_a_kill_at_any_write_loses_no_report(machine, server, monkeypatch):
+    """Whichever file was the last to be written, the server hears of the quarantine."""
+    real = checkin.write_atomic
+    machine.log_on_load = ["BUG: unable to handle page fault for address: ffff"]
+    server.offer = make_offer("apply", 1)
+    daemon(machine).look()
+    quarantined = server.reports[-1].quarantined
+    for writes in range(3):
+        left = [writes]
+
+        def killed(*words, left=left, **more):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            real(*words, **more)
+
+        server.reports.clear()
+        machine.clock.seconds += 400
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr("kmend.agent.checkin.write_atomic", killed)
+            CheckIns().check_in(machine.host())
+        CheckIns().check_in(machine.host())
+        assert server.reports[-1].quarantined == quarantined
+        assert load_fleet(machine.host().paths).outbox == ()
 
 
 def test_enrolling_under_way_is_waited_for(machine, server):

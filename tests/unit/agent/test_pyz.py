@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from kmend.agent.checkin import CheckIns
+from makers.fleet_server import TOKEN, fake_server
 from makers.machine import FakeMachine
 from makers.repository import flip_bit
 
@@ -142,3 +144,14 @@ def test_it_stays_small(agent_file):
     memory, seconds = done.stdout.split()[-2:]
     assert int(memory) < 64_000
     assert float(seconds) < 2
+
+
+def test_it_joins_a_server(agent_file, machine, tmp_path):
+    """With nothing but the file: enrolled; and status says what the server said."""
+    (tmp_path / "token").write_text(TOKEN)
+    with fake_server() as server:
+        words = ("--server", server.address, "--token-file", tmp_path / "token", "--name", "web-1")
+        assert "Enrolled with http://127.0.0.1:" in run(agent_file, machine, "enroll", *words).stdout
+        CheckIns().check_in(machine.host())
+        assert len(server.reports) == 1
+    assert "offer      stay: because of a test" in run(agent_file, machine, "status").stdout

@@ -273,4 +273,6 @@ def test_a_broken_credential(machine, server, token):
     path.write_text(path.read_text().replace('"host": "h1"', '"host": 7'))
     with pytest.raises(InputError, match="is not a Membership") as found:
         membership.load_membership(machine.host().paths)
-    assert "enroll" in found.value.hint
+    assert "enroll --force" in found.value.hint
+    assert enroll(machine, server, token, "--force")[0] == 0
+    assert membership.load_membership(machine.host().paths).host == "h2"
