@@ -125,7 +125,7 @@ def test_a_window_is_told(machine, server):
 
 
 def test_a_rollback_to_a_lower_one(machine, server, made):
-    """go-back loads the lower number that it names; stay never does."""
+    """go-back loads the lower number that it names, delay or not, unless a pin forbids it; stay never does."""
     made.publish(2)
     write(machine, "soak_minutes = 0\n")
     server.offer = make_offer("apply", 2)
@@ -136,9 +136,11 @@ def test_a_rollback_to_a_lower_one(machine, server, made):
     running.look()
     assert machine.livepatches() == ["kmend_2"]
     server.offer = make_offer("go-back", 1)
-    machine.clock.seconds += 400
-    running.look()
-    assert machine.livepatches() == ["kmend_1"]
+    for wish, left in (("pin_number = 2", "kmend_2"), ("delay_hours = 48", "kmend_1")):
+        write(machine, f"soak_minutes = 0\n{wish}\n")
+        machine.clock.seconds += 400
+        running.look()
+        assert machine.livepatches() == [left]
 
 
 @pytest.mark.parametrize(
