@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from kmend.agent.redact import redacted
@@ -249,21 +248,6 @@ def _metrics(key: str, value: Any) -> str:
     text = _text(key, value)
     if not text.startswith("/") or not text.endswith(".prom"):
         raise ValueError(f"{key} must be a full path that ends in .prom, not {text!r}")
-    return text
-
-
-def _full_path(key: str, value: Any) -> str:
-    text = _text(key, value)
-    if not text.startswith("/"):
-        raise ValueError(f"{key} must be a full path, not {text!r}")
-    return text
-
-
-def _proxy(key: str, value: Any) -> str:
-    text = _text(key, value)
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{key} must be an address such as http://proxy.example:3128, not {text!r}")
     return text
 
 

@@ -14,9 +14,11 @@ from kmend.agent.daemon import Daemon
 from kmend.agent.server import Link, ServerError
 from kmend.agent.settings import Settings
 from kmend.cli.fleet.client import Client
+from kmend.fleet import judging
 from kmend.fleet.api.call import Settings as ServerSettings
 from kmend.fleet.app import first_admin_token, make_app
 from kmend.fleet.store.database import open_database
+from kmend.fleet.store.health import Hearing
 from kmend.fleet.tls import self_made_certificate
 from kmend.kit.errors import InputError
 from kmend.model.fleet import Host, Role
@@ -74,6 +76,8 @@ class Joined:
         self.ahead += timedelta(seconds=5)
         server = CheckIns(chance=lambda: 0.5)
         Daemon(host=replace(machine.host(), patient=True), server=server).look()
+        # The server does so every few seconds by its own clock.
+        judging.judge_due(self.database, Hearing(now=self.now(), silence=timedelta(hours=1)))
         return machine.livepatches()
 
     def seen(self, host):
