@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from kmend.kit.errors import InputError, KmendError, SourceError
 from kmend.model import wire
 from kmend.model.fleet import HostReport
 from kmend.model.protocol import CheckedIn, Enrolled, Enrolment, NewSecret, Problem
+from kmend.trust.download import proxy_for
 
 T = TypeVar("T")
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
@@ -112,7 +112,7 @@ class Link:
         checks: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_cert_data": self.ca or None}
         if self.fingerprint:  # the certificate is known by itself, so nobody has to vouch for it
             checks = {"cert_reqs": "CERT_NONE", "assert_fingerprint": self.fingerprint}
-        proxy = self.proxy or _proxy_for(self.address)
+        proxy = self.proxy or proxy_for(self.address)
         if proxy:
             return urllib3.ProxyManager(proxy, timeout=_TIMEOUT, retries=False, **checks)
         return urllib3.PoolManager(timeout=_TIMEOUT, retries=False, **checks)
@@ -204,14 +204,6 @@ def _host_of(address: str) -> str:
         return parts.hostname or "" if parts.port is None or parts.port else ""
     except ValueError:
         return ""
-
-
-def _proxy_for(address: str) -> str:
-    """What HTTPS_PROXY and NO_PROXY (and their lower-case forms) mean for an address; empty for none."""
-    parts = urlsplit(address)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return ""
-    return urllib.request.getproxies().get(parts.scheme, "")
 
 
 def _seconds(text: str) -> float | None:

@@ -14,7 +14,8 @@ from kmend.build.items import Item, Kind
 from kmend.build.lines import hunks_between
 from kmend.build.unified import split_lines
 
-_INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^">]+)[">]', re.MULTILINE)
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+([<"])([^">\n]+)[">]', re.MULTILINE)
+"""A line that includes a file: the mark before its name, the name."""
 _ACCESSED = re.compile(r"(?:->|\.)\s*([A-Za-z_]\w*)")
 # The first argument of a macro in a list of such calls, by which trace headers define constants.
 _LISTED = re.compile(r"\b[A-Z_]+\(\s*(\w+)\s*,")
@@ -231,10 +232,10 @@ def _including_new(path: str, spans: Sequence[_Span], after: _Side, old: Path) -
 
 
 def _is_new_include(line: str, path: str, old: Path) -> bool:
-    match = _INCLUDE.match(line)
+    match = INCLUDE.match(line)
     if match is None:
         return False
-    return not any((old / one).is_file() for one in included_as(match[1], quoted='"' in line, file=path))
+    return not any((old / one).is_file() for one in included_as(match[2], quoted=match[1] == '"', file=path))
 
 
 SEARCHED = ("include", "arch/x86/include", "include/uapi", "arch/x86/include/uapi")
@@ -274,7 +275,7 @@ def _change(path: str, spans: list[_Span], keys: set[Key], before: _Side, after:
         ),
         gone=_union(_gives(new, old) for _, old, new in pairs),
         interfaces=frozenset(key[1] for key, old, new in pairs if old and new and old.head != new.head),
-        includes=frozenset(_INCLUDE.findall(raw)),
+        includes=frozenset(name for _, name in INCLUDE.findall(raw)),
         types=frozenset(name for kind, name, _ in keys if kind is Kind.TYPE),
     )
 

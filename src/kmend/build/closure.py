@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
-from kmend.build.changes import SEARCHED, Change, applied, changes, included_as
+from kmend.build.changes import INCLUDE, SEARCHED, Change, applied, changes, included_as
 from kmend.build.derive import file_diff, source_lines
 from kmend.build.items import plain, words
 from kmend.build.renames import Renamed, renamed, types_of, with_old_names
@@ -19,8 +18,6 @@ from kmend.exposure.units import Units
 from kmend.kit.cache import cache_root
 from kmend.kit.files import scratch
 from kmend.kit.progress import Progress
-
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+([<"])([^">\n]+)[">]', re.MULTILINE)
 
 
 def differing(units: Units, sources: Sources) -> tuple[str, ...]:
@@ -242,7 +239,7 @@ class Update:
         if file not in self._direct:
             path = self.sources.new / file
             text = path.read_text(errors="surrogateescape") if path.is_file() else ""
-            meant = (included_as(name, quoted=mark == '"', file=file) for mark, name in _INCLUDE.findall(text))
+            meant = (included_as(name, quoted=mark == '"', file=file) for mark, name in INCLUDE.findall(text))
             first = (next(filter(self._is_new_file, paths), "") for paths in meant)
             self._direct[file] = tuple(path for path in first if path)
         return self._direct[file]

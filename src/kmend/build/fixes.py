@@ -15,7 +15,7 @@ from kmend.build import unified
 from kmend.build.unified import Edit, FileDiff
 from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic
-from kmend.model.fix import Fix
+from kmend.model.fix import CVE_ID, Fix
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,6 @@ _REQUIRED = ("name", "cves", "title", "origin")
 _OPTIONAL = ("reasoning", "reviewer")
 _LISTS = ("cves", "files", "functions", "adds")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_CVE = re.compile(r"CVE-\d{4}-\d{4,}")
 _FORM = "docs/reference/fix-folder.md describes the form."
 
 
@@ -127,7 +126,7 @@ def check_keys(keys: Mapping[str, Any], path: Path, *, required: Sequence[str], 
         elif not isinstance(value, str) or (key in required and not value.strip()):
             raise InputError(f"{path}: {key} must be a string with something in it, not {value!r}.", hint=_FORM)
     for cve in keys["cves"]:
-        if not _CVE.fullmatch(cve):
+        if not CVE_ID.fullmatch(cve):
             raise InputError(f"{path}: {cve!r} is not a CVE id.", hint="A CVE id reads CVE-2026-12345.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -119,27 +119,38 @@ def wanted(update: Update, taken: frozenset[Change], objection: Objection) -> fr
     if objection.code is not ObjectionCode.COMPILE_FAILED:
         return frozenset()
     found: set[Change] = set()
+    for function, line in _complaints(objection):
+        more = _missed(update, objection.place, line)
+        # What calls something otherwise may say so in lines that name nothing of it.
+        if not more - taken and "error:" in line:
+            more |= update.of_name(function, objection.place)
+        found |= more
+    return frozenset(found) - taken
+
+
+def _complaints(objection: Objection) -> Iterator[tuple[str, str]]:
+    """Each line by which a compiler complains, and the function that it is in; empty outside of all."""
     function = ""
-    place = objection.place
     for line in objection.evidence:
         if match := _IN_FUNCTION.search(line):
             function = match[1]
         if "error:" in line or "warning:" in line:
-            more: set[Change] = set()
-            for word in _QUOTED.findall(line):
-                more |= update.givers(word, place) | update.members(word, place)
-                more |= update.changed_interfaces(word, place) | update.of_name(word, place)
-                if _TWICE.search(line):
-                    more |= update.takers(word, place)
-            if "bit-field" in line:
-                more |= {one for word in _QUOTED.findall(line) for one in update.retyped(word, place)}
-            if _HALF_A_CONDITION.search(line):
-                more |= update.of((place,))
-            # What calls something otherwise may say so in lines that name nothing of it.
-            if not more - taken and "error:" in line:
-                more |= update.of_name(function, place)
-            found |= more
-    return frozenset(found) - taken
+            yield function, line
+
+
+def _missed(update: Update, place: str, line: str) -> set[Change]:
+    """The changes of what one line of a compiler names, as far as they may be what it complains of."""
+    found: set[Change] = set()
+    for word in _QUOTED.findall(line):
+        found |= update.givers(word, place) | update.members(word, place)
+        found |= update.changed_interfaces(word, place) | update.of_name(word, place)
+        if _TWICE.search(line):
+            found |= update.takers(word, place)
+        if "bit-field" in line:
+            found |= update.retyped(word, place)
+    if _HALF_A_CONDITION.search(line):
+        found |= update.of((place,))
+    return found
 
 
 def _objected(taking: Taking, objection: Objection) -> frozenset[Change]:
@@ -163,12 +174,8 @@ def _objected(taking: Taking, objection: Objection) -> frozenset[Change]:
 def _faulty(mine: Collection[Change], objection: Objection) -> frozenset[Change]:
     """The functions in which the compiler found errors; of an error elsewhere, what it names."""
     found: set[Change] = set()
-    function = ""
-    for line in objection.evidence:
-        match = _IN_FUNCTION.search(line)
-        if match:
-            function = match[1]
-        elif "error:" in line:
+    for function, line in _complaints(objection):
+        if "error:" in line:
             found |= _touching(mine, {function}) or _touching(mine, _QUOTED.findall(line))
     return frozenset(found) or frozenset(mine)
 

@@ -10,15 +10,14 @@ kinds of files know that:
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kmend.kit.errors import InputError, SourceError
+from kmend.model.fix import CVE_ID
 
-_CVE = re.compile(r"CVE-\d{4}-\d{4,}")
 _PACKAGES = frozenset(("linux", "kernel"))
 _SIZE_LIMIT = 512 << 20
 _HINT = "Give OSV records (a .json, a folder or a .zip of them), or the Debian security tracker's data/json."
@@ -99,7 +98,7 @@ def _of(content: bytes, what: str) -> Iterator[Closed]:
 
 def _of_osv(record: dict[str, Any]) -> Iterator[Closed]:
     names = (record["id"], *record.get("aliases", ()), *record.get("upstream", ()))
-    cves = sorted({cve for name in names for cve in _CVE.findall(str(name))})
+    cves = sorted({cve for name in names for cve in CVE_ID.findall(str(name))})
     title = str(record.get("summary") or "").strip()
     for part in record.get("affected", ()):
         package = part.get("package", {})
@@ -115,5 +114,5 @@ def _of_tracker(packages: dict[str, Any]) -> Iterator[Closed]:
         raise ValueError("it is no OSV record, and as a tracker's file it has no package linux")
     for cve, one in packages["linux"].items():
         for release in one.get("releases", {}).values():
-            if _CVE.fullmatch(cve) and release.get("status") == "resolved":
+            if CVE_ID.fullmatch(cve) and release.get("status") == "resolved":
                 yield Closed(cve, str(release["fixed_version"]), "")

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmend.kit.errors import InputError
+from kmend.model.fix import CVE_ID
 
 _HEADER = re.compile(r"(?P<source>[a-z0-9][a-z0-9+.-]*) \((?P<version>[^)\s]+)\)")
 _ITEM = re.compile(r"\s+[*+-] (?P<text>.*)")
 # An empty line, a person's name, the address of an upstream changelog, the line with author and date.
 _ENDS_ITEM = re.compile(r"\s*$|\s+\[ |\s+https?://|\S| --")
 _SIGNED = re.compile(r"Sign kernel from \S+ (?P<version>\S+)")
-_CVE = re.compile(r"CVE-\d{4}-\d{4,}")
 _REFERENCES = re.compile(r"\s*\((?:XSA-\d+|CVE-\d{4}-\d{4,})(?:,\s*(?:XSA-\d+|CVE-\d{4}-\d{4,}))*\)")
 
 
@@ -111,7 +111,7 @@ def _item(version: str, words: str) -> ChangelogItem:
     return ChangelogItem(
         version=signed["version"] if signed else version,
         subject=_REFERENCES.sub("", words).strip(),
-        cves=tuple(dict.fromkeys(_CVE.findall(words))),
+        cves=tuple(dict.fromkeys(CVE_ID.findall(words))),
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kmend.model.kernel import Kernel
+
+CVE_ID = re.compile(r"CVE-\d{4}-\d{4,}")
+"""The id of one CVE: year and number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

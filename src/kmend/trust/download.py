@@ -65,6 +65,17 @@ class _Bounded(FetcherInterface):
         return bytes(received)
 
 
+def proxy_for(url: str, *, named: str = "") -> str:
+    """The proxy for an address: the one that was named, else the environment's; empty for none.
+
+    The environment's NO_PROXY counts for both.
+    """
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    return named or urllib.request.getproxies().get(parts.scheme, "")
+
+
 class HttpFetcher(_Bounded):
     """Reads http(s):// addresses; proxies and authorities as told, else as the environment and the system say."""
 
@@ -77,9 +88,7 @@ class HttpFetcher(_Bounded):
         self._pools: dict[str, urllib3.PoolManager] = {}
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        parts = urlsplit(url)
-        bypass = urllib.request.proxy_bypass(parts.hostname or "")
-        proxy = "" if bypass else self._network.proxy or urllib.request.getproxies().get(parts.scheme, "")
+        proxy = proxy_for(url, named=self._network.proxy)
         if proxy not in self._pools:
             trusted = self._network.ca_file or None
             pool = (

@@ -48,6 +48,12 @@ def _host_key(*, primary: bool = False) -> sa.Column[str]:
     )
 
 
+def _rollout_key() -> sa.Column[str]:
+    return sa.Column(
+        "rollout_id", sa.String(40), sa.ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True
+    )
+
+
 HOSTS = sa.Table(
     "hosts",
     METADATA,
@@ -137,12 +143,7 @@ ROLLOUTS = sa.Table(
 TARGETS = sa.Table(
     "rollout_targets",
     METADATA,
-    sa.Column(
-        "rollout_id",
-        sa.String(40),
-        sa.ForeignKey("rollouts.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    _rollout_key(),
     sa.Column("build_id", sa.String(128), primary_key=True),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Index(None, "build_id", "number"),
@@ -151,12 +152,7 @@ TARGETS = sa.Table(
 PARTS = sa.Table(
     "parts",
     METADATA,
-    sa.Column(
-        "rollout_id",
-        sa.String(40),
-        sa.ForeignKey("rollouts.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    _rollout_key(),
     _host_key(primary=True),
     sa.Column("stage", sa.String(16), nullable=False),
     sa.Column("offered", Moment),
