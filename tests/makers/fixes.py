@@ -154,3 +154,25 @@ BUSY_EDITS = (
     ("\nstatic int __init proc_version_init", f"{BUSY}\nstatic int __init proc_version_init"),
 )
 """Edits of fs/proc/version.c: nothing but a callback that refuses."""
+
+RCU_EDITS = (
+    ("#include <linux/utsname.h>\n", "#include <linux/utsname.h>\n#include <linux/slab.h>\n"),
+    (
+        "\nstatic int version_proc_show(struct seq_file *m, void *v)\n{\n",
+        """
+static void version_freed(struct rcu_head *head)
+{
+	pr_info("kmend-test: freed\\n");
+	kfree(head);
+}
+
+static int version_proc_show(struct seq_file *m, void *v)
+{
+	struct rcu_head *head = kmalloc(sizeof(*head), GFP_KERNEL);
+
+	if (head)
+		call_rcu(head, version_freed);
+""",
+    ),
+)
+"""Edits of fs/proc/version.c: each read leaves an RCU callback of the livepatch behind."""

@@ -10,12 +10,18 @@ from kmend.build.builder import build
 from kmend.build.plan import plan
 from kmend.kit.progress import Silent
 from kmend.lab.accelerator import accelerator
+from kmend.lab.kernel_log import findings
 from kmend.lab.quick import quick_guest
 from kmend.lab.scenario import Course, play
 from kmend.model.lab import ProbeResult
 from kmend.model.livepatch import Livepatch
-from makers.fixes import BUSY_EDITS, CALLBACK_EDITS, CMDLINE_PROBE, DUMMY_CALLBACK_EDITS, make_fix
+from makers.fixes import BUSY_EDITS, CALLBACK_EDITS, CMDLINE_PROBE, DUMMY_CALLBACK_EDITS, RCU_EDITS, make_fix
 from makers.folders import make_edited
+
+READS = 50
+STATE = "/sys/kernel/livepatch/kmend_1"
+# A second between the looks that end a grace period.
+SLOW_RCU = "for one in first next; do echo 250 > /sys/module/rcutree/parameters/jiffies_till_${one}_fqs; done"
 
 pytestmark = [pytest.mark.vm, pytest.mark.kit]
 
@@ -87,3 +93,20 @@ def test_a_pre_patch_that_refuses(kit, tmp_path):
         log = guest.kernel_log()
         assert "kmend-was-here" not in guest.must(["cat", "/proc/cmdline"])
     assert [own for own, _ in said(log) if own] == ["pre_patch of vmlinux", "post_unpatch after 0"]
+
+
+def test_rcu_callbacks_of_a_livepatch(kit, tmp_path):
+    """Every one is called, though grace periods are long and the livepatch is taken out at once."""
+    fix = make_fix(make_edited(kit.source, "fs/proc/version.c", *RCU_EDITS))
+    _, module = livepatch_of(kit, tmp_path / "out", fix)
+    with booted(kit, tmp_path / "vm") as guest:
+        guest.put("/livepatch.ko", module)
+        assert guest.load("/livepatch.ko") == ""
+        guest.must(["sh", "-c", f"until grep -qx 0 {STATE}/transition; do sleep 0.1; done"])
+        guest.must(["sh", "-c", SLOW_RCU])
+        reads = f"for one in $(seq {READS}); do read line < /proc/version; done; echo 0 > {STATE}/enabled"
+        guest.must(["sh", "-c", f"{reads}; while test -e {STATE}; do sleep 0.1; done"], timeout=120)
+        assert guest.unload("kmend_1", timeout=60) == ""
+        log = guest.kernel_log()
+    assert log.count("kmend-test: freed") == READS
+    assert findings(log) == ()

@@ -8,8 +8,8 @@ from typing import TypeGuard
 
 from kmend.build.callbacks import callback_sets
 from kmend.build.compare import Difference
+from kmend.build.given import is_given_for_a_while
 from kmend.build.resolve import Import, Resolver
-from kmend.build.shadow import is_given_to_shadow
 from kmend.elf import constants as c
 from kmend.elf.names import is_cold_part, parent_of
 from kmend.elf.objects import OUT_OF_LINE, Content, Piece, Reference, Undefined
@@ -240,7 +240,7 @@ class Extraction:
 
     def _calls_at_once(self, reference: Reference, owner: Piece) -> bool:
         """Whether the kernel knows a function's address no longer than the livepatch is there."""
-        return owner in self._callbacks or is_given_to_shadow(owner, reference)
+        return owner in self._callbacks or is_given_for_a_while(owner, reference)
 
     def _check_labels(self, target: Piece, owner: Piece) -> None:
         """A variable with addresses of labels, which lead into the code that is replaced."""

@@ -102,6 +102,7 @@ struct klp_object { const char *name; struct klp_func *funcs; struct klp_callbac
 struct klp_patch { void *mod; struct klp_object *objs; char replace; };
 int klp_enable_patch(struct klp_patch *patch);
 """,
+    "linux/rcupdate.h": 'static void rcu_barrier(void) { puts("RCU callbacks are waited for"); }',
     "linux/vermagic.h": "",
 }
 PROGRAM = """
@@ -134,6 +135,7 @@ int main(int count, char **words)
   object->callbacks.post_patch(object);
   object->callbacks.pre_unpatch(object);
   object->callbacks.post_unpatch(object);
+  kmend_exit();
   return 0;
 }
 """
@@ -166,6 +168,7 @@ def test_several_callbacks_run_in_order_and_back(glue: Path) -> None:
         "pre_patch a", "pre_patch b", "pre_patch c", "post_patch a", "post_patch b", "post_patch c",
         "pre_unpatch c", "pre_unpatch b", "pre_unpatch a",
         "post_unpatch c", "post_unpatch b", "post_unpatch a", "post_unpatch d",
+        "RCU callbacks are waited for",
     ]  # fmt: skip
 
 

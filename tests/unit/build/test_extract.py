@@ -186,6 +186,28 @@ def test_functions_for_shadow_variables(tmp_path: Path, case: str) -> None:
     assert taken.codes() == (set() if fine else {ObjectionCode.NEW_CALLBACK})
 
 
+RCU = {
+    "a callback": ("call_rcu(&head, begin);", "call_rcu", True),
+    "as the last thing": ("if (x) call_rcu(&head, begin);", "call_rcu", True),
+    "kept before": ("hook = begin; call_rcu(&head, begin);", "call_rcu", False),
+    "the head": ("call_rcu((void *)begin, 0);", "call_rcu", False),
+    "another flavour": ("call_srcu(&head, begin);", "call_srcu", False),
+}
+
+
+@pytest.mark.parametrize("case", RCU)
+def test_functions_for_rcu(tmp_path: Path, case: str) -> None:
+    """The livepatch waits for callbacks of call_rcu() when it goes; for no others."""
+    statement, function, fine = RCU[case]
+    head = "struct head { void *next, *func; } head;\ntypedef void (*rcu_t)(struct head *);\nrcu_t hook;\n"
+    source = f"{head}void {function}(struct head *, rcu_t);\n{SOURCE}"
+    begin = "static void begin(struct head *h) { consume(h); }\nint first(int x) { "
+    fixed = source.replace("int first(int x) { ", begin + statement, 1)
+    files = {"rcu.c": f"void {function}(void *head, void *f) {{ observe(f); }}\n"}
+    taken = take(tmp_path, source, fixed, files=files, exports=("printk", "consume", "__fentry__", function))
+    assert taken.codes() == (set() if fine else {ObjectionCode.NEW_CALLBACK})
+
+
 def test_literals_come_along(tmp_path: Path) -> None:
     """Strings with their NUL; places beside a literal keep their distance; wide strings stay whole."""
     source = """

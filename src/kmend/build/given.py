@@ -1,6 +1,9 @@
-"""Constructors and destructors of shadow variables: the kernel calls them at once and keeps no pointer. Pure.
+"""New functions whose address the kernel does not keep longer than the livepatch is there. Pure.
 
-See Documentation/livepatch/shadow-vars.rst and kernel/livepatch/shadow.c.
+Constructors and destructors of shadow variables are called at once (Documentation/livepatch/shadow-vars.rst,
+kernel/livepatch/shadow.c). RCU callbacks are called soon, and the livepatch's exit function waits for all of
+them (Documentation/RCU/rcubarrier.rst, "Unloading Modules That Use call_rcu()"); other flavours of RCU have a
+barrier of their own and are not waited for.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ _TAKES_FUNCTION: Mapping[str, int] = {
     "klp_shadow_get_or_alloc": 4,
     "klp_shadow_free": 2,
     "klp_shadow_free_all": 1,
+    "call_rcu": 1,
+    "call_rcu_hurry": 1,
 }
 
 
-def is_given_to_shadow(owner: Piece, reference: Reference) -> bool:
-    """Whether a function's address goes into a call of the shadow variable API and nowhere else.
+def is_given_for_a_while(owner: Piece, reference: Reference) -> bool:
+    """Whether a function's address goes into a call that keeps it no longer than the livepatch, and nowhere else.
 
     It is loaded into the argument's register by an instruction of its own, and reaches the call without a branch,
     a label or another use in between.
