@@ -1,0 +1,1 @@
+"""Facts in, Findings out: how a container host is set up."""
