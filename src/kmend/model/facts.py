@@ -263,7 +263,7 @@ class Engine:
     uid: int = 0
     """Whose it is: 0, or the user's of a rootless engine."""
     settings: tuple[Setting, ...] = ()
-    """Flat, by dotted names: of daemon.json, containers.conf, containerd's config.toml, the service's arguments."""
+    """Flat, by dotted names: daemon.json, containers.conf, containerd's config.toml, the service's arguments."""
     says: tuple[Setting, ...] = ()
     """What the engine says about itself (Docker's ``/info``), flat, by dotted names."""
     pid: int = 0
