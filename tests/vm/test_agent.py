@@ -4,7 +4,6 @@ import difflib
 import re
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,24 +19,13 @@ from kmend.lab.machine import MachinePlan, boots, read_console
 from kmend.model import wire
 from kmend.model.fix import Fix
 from kmend.model.lab import LabReport
+from makers.guest_python import plain, python_files
 from makers.nouns import make_report
 from makers.repository import SimulatedRepository, flip_bit
 
 pytestmark = pytest.mark.vm
 ROOT = Path(__file__).parents[2]
 DONE = "### all done ###"
-LIBRARY = Path("/usr/lib/python3.11")
-LEFT_OUT = {
-    "test",
-    "idlelib",
-    "lib2to3",
-    "ensurepip",
-    "tkinter",
-    "turtledemo",
-    "pydoc_data",
-    "unittest",
-    "__pycache__",
-}
 AGENT = "python3 -I -S /kmend-agent.pyz"
 ENROL = f"{AGENT} init --root /repo/root.json --channel edge --repo"
 HTTP = "http://127.0.0.1:8000"
@@ -133,30 +121,17 @@ def guest_files(repositories, folder):
     """An initramfs: busybox, Debian's Python, the agent, the repositories, and a script with the steps."""
     agent = folder / "kmend-agent.pyz"
     subprocess.run([sys.executable, ROOT / "packaging/make-agent-pyz", agent], check=True, capture_output=True)
-    files = {
+    files = python_files() | {
         "init": program(script().encode()),
         "bin/busybox": program(Path("/bin/busybox").read_bytes()),
-        "usr/bin/python3": program(Path("/usr/bin/python3.11").read_bytes()),
         "kmend-agent.pyz": program(agent.read_bytes()),
     }
     applets = "sh mount ip sleep cat grep cut ls dd mkdir kill poweroff"
     files |= {f"bin/{name}": link("busybox") for name in applets.split()}
-    modules = [LIBRARY / "lib-dynload" / f"{name}.cpython-311-x86_64-linux-gnu.so" for name in ("_ssl", "_ctypes")]
-    for path in shared_libraries(Path("/usr/bin/python3.11"), *modules):
-        files[str(path).lstrip("/")] = program(path.read_bytes())
-    for path in [*LIBRARY.rglob("*.py"), *LIBRARY.glob("lib-dynload/*.so")]:
-        if not LEFT_OUT & set(path.parts):
-            files[str(path).lstrip("/")] = (stat.S_IFREG | 0o644, path.read_bytes())
     for path in repositories.rglob("*"):
         if path.is_file():
-            files[f"repo/{path.relative_to(repositories)}"] = (stat.S_IFREG | 0o644, path.read_bytes())
+            files[f"repo/{path.relative_to(repositories)}"] = plain(path.read_bytes())
     return files
-
-
-def shared_libraries(*programs):
-    """Every library that these load, where the loader looks for it."""
-    shown = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
-    return sorted({Path(path) for path in re.findall(r"(/\S+\.so\S*) \(0x", shown)})
 
 
 def script():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,20 +10,19 @@ from pathlib import Path
 from kmend.kit.cache import cache_root
 from kmend.kit.files import scratch
 from kmend.kit.progress import Progress, Silent
-from kmend.lab import beats
+from kmend.lab import beats, machine
 from kmend.lab.accelerator import accelerator as find_accelerator
 from kmend.lab.debian import BEAT_FOLDER, CONTAINERS, PROBING, DebianGuest, debian_machine
 from kmend.lab.guest import GuestFault, StagedGuest
 from kmend.lab.guests import host_disk
-from kmend.lab.machine import Machine
+from kmend.lab.machine import NETWORK, Machine, forward_to
 from kmend.model.kernel import Kit
 from kmend.model.lab import ContainerRecord, ProbeResult
 
-FORWARDED = "http://10.0.2.100:8080"
+FORWARDED = f"http://{machine.FORWARDED}"
 """Where the guest finds the forwarded port of this machine."""
 _FIRST_BEATS = 180.0
 _PROBE_WAIT = 120.0
-_NETWORK = "ip link set lo up; ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0"
 
 
 class ContainerHost(DebianGuest, StagedGuest):
@@ -43,7 +41,7 @@ class ContainerHost(DebianGuest, StagedGuest):
             GuestFault: They did not come up.
             LostGuest: The guest is gone.
         """
-        self.must(["sh", "-c", _NETWORK])
+        self.must(["sh", "-c", NETWORK])
         self.wait_docker()
         deadline = time.monotonic() + _FIRST_BEATS
         while not all(log.beats and log.connected for log in self._logs().values()):
@@ -119,6 +117,7 @@ def container_host(
     progress: Progress | None = None,
     accelerator: str = "",
     folder: Path | None = None,
+    own_disk: Path | None = None,
     silence: float = 120,
     limit: float = 2400,
 ) -> Iterator[ContainerHost]:
@@ -132,6 +131,7 @@ def container_host(
         progress: Hears of each step.
         accelerator: ``kvm`` or ``tcg``; found out when empty.
         folder: Scratch folder for the console log and the like; one of its own when None.
+        own_disk: A disk that ``own_host_disk`` made: what the guest writes stays, so it can boot again.
         silence: Seconds without a sign of life after which the guest counts as hung.
         limit: Seconds that the VM may live at most.
 
@@ -149,6 +149,7 @@ def container_host(
                 progress=progress,
                 accelerator=accelerator,
                 folder=own,
+                own_disk=own_disk,
                 silence=silence,
                 limit=limit,
             ) as host,
@@ -157,7 +158,7 @@ def container_host(
         return
     progress = progress or Silent()
     chosen = accelerator or find_accelerator(kit, progress)
-    disk = host_disk(kit, accelerator=chosen, progress=progress)
+    disk = own_disk or host_disk(kit, accelerator=chosen, progress=progress)
     progress.step(f"Booting a container host with {kit.kernel.release}")
     with debian_machine(
         kit,
@@ -165,7 +166,8 @@ def container_host(
         disk=disk,
         accelerator=chosen,
         probes=probes,
-        forward=_forward(forward_port),
+        forward=forward_to(forward_port),
+        keep_changes=own_disk is not None,
         silence=silence,
         limit=limit,
     ) as vm:
@@ -173,9 +175,3 @@ def container_host(
         progress.step("Starting Docker and three containers")
         host.start()
         yield host
-
-
-def _forward(port: int | None) -> tuple[str, ...]:
-    if port is None:
-        return ()
-    return (sys.executable, "-IS", str(Path(__file__).with_name("relay.py")), str(port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,19 @@ from kmend.kit.errors import MachineError
 from kmend.kit.run import spawn
 from kmend.lab.channel import Channel
 
+FORWARDED = "10.0.2.100:8080"
+"""Where the guest finds the one port of this machine that it reaches."""
+NETWORK = "ip link set lo up; ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0"
+"""Commands that give the guest its address."""
 _QEMU = "qemu-system-x86_64"
 _ENOUGH = 1 << 20
+
+
+def forward_to(port: int | None) -> tuple[str, ...]:
+    """A plan's ``forward`` to a port of this machine's loopback; to nothing when None."""
+    if port is None:
+        return ()
+    return (sys.executable, "-IS", str(Path(__file__).with_name("relay.py")), str(port))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +48,7 @@ class MachinePlan:
     """(file, format, writable): a writable disk's changes are thrown away at the end unless ``keep_changes``."""
     keep_changes: bool = False
     forward: tuple[str, ...] = ()
-    """Program and arguments that carry one connection to 10.0.2.100:8080; empty: the guest reaches nothing."""
+    """Program and arguments that carry one connection to ``FORWARDED``; empty: the guest reaches nothing."""
     network: bool = False
     silence: float = 90
     """Seconds without a sign of life after which the guest counts as hung."""
@@ -180,9 +192,9 @@ def _disks(plan: MachinePlan) -> Iterator[str]:
 def _network(plan: MachinePlan) -> Sequence[str]:
     if not plan.network:
         return ()
-    # The only way out: 10.0.2.100:8080, carried by one short-lived program per connection.
+    # The only way out, carried by one short-lived program per connection.
     words = shlex.join(plan.forward).replace(",", ",,")
-    forward = f",guestfwd=tcp:10.0.2.100:8080-cmd:{words}" if plan.forward else ""
+    forward = f",guestfwd=tcp:{FORWARDED}-cmd:{words}" if plan.forward else ""
     network = f"user,id=net,restrict=on,ipv6=off{forward}"
     return ("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile=")
 

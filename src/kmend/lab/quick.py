@@ -15,7 +15,7 @@ from kmend.lab.initramfs import (
     module_order,
     program,
 )
-from kmend.lab.machine import Machine, MachinePlan, machine
+from kmend.lab.machine import NETWORK, Machine, MachinePlan, forward_to, machine
 from kmend.lab.probes import probe_result, wanted_modules
 from kmend.lab.programs import compile_static, own_source
 from kmend.linux.modules import module_name
@@ -24,7 +24,7 @@ from kmend.model.lab import ContainerRecord, ProbeResult
 
 _MODULES = ("virtio_pci", "virtio_console")
 _BUSYBOX = Path("/bin/busybox")
-_APPLETS = ("sh", "cat", "dd", "ls", "md5sum", "head", "sleep", "kill", "true", "ps", "grep", "find")
+_APPLETS = ("sh", "cat", "dd", "ls", "md5sum", "head", "sleep", "kill", "true", "ps", "grep", "find", "ip")
 _NOBODY = 65534
 _PROBE_TIMEOUT = 60.0
 _MEMORY_MB = 480
@@ -72,6 +72,8 @@ def quick_guest(
     accelerator: str,
     probes: Mapping[str, str],
     spare_modules: Iterable[str] = (),
+    files: Mapping[str, tuple[int, bytes]] | None = None,
+    forward_port: int | None = None,
     silence: float = 90,
     limit: float = 900,
 ) -> Iterator[QuickGuest]:
@@ -83,6 +85,9 @@ def quick_guest(
         accelerator: ``kvm`` or ``tcg``.
         probes: Name → C source.
         spare_modules: Modules that come along without being loaded, for ``modprobe``.
+        files: More files, as for ``initramfs.cpio``.
+        forward_port: Port of this machine's loopback that the guest reaches at ``machine.FORWARDED``; nothing else
+            is reachable for it, and without a port nothing at all.
         silence: Seconds without a sign of life after which the guest counts as hung.
         limit: Seconds that the VM may live at most.
 
@@ -90,7 +95,8 @@ def quick_guest(
         LostGuest: It did not come up.
     """
     initrd = folder / "initrd"
-    archive = _archive(kit, folder, probes=probes, spare_modules=spare_modules)
+    network = ("virtio_net",) if forward_port else ()
+    archive = _archive(kit, folder, probes=probes, spare_modules=spare_modules, modules=network, files=files or {})
     initrd.write_bytes(archive)
     plan = MachinePlan(
         image=kit.image,
@@ -98,26 +104,39 @@ def quick_guest(
         accelerator=accelerator,
         folder=folder,
         memory_mb=_MEMORY_MB + _COPIES * len(archive) // 1_000_000,
+        network=forward_port is not None,
+        forward=forward_to(forward_port),
         silence=silence,
         limit=limit,
     )
     with machine(plan) as vm:
-        yield QuickGuest(vm, program="/init", kit=kit, probes=tuple(probes))
+        guest = QuickGuest(vm, program="/init", kit=kit, probes=tuple(probes))
+        if forward_port:
+            guest.must(["sh", "-c", NETWORK])
+        yield guest
 
 
-def _archive(kit: Kit, folder: Path, *, probes: Mapping[str, str], spare_modules: Iterable[str]) -> bytes:
+def _archive(
+    kit: Kit,
+    folder: Path,
+    *,
+    probes: Mapping[str, str],
+    spare_modules: Iterable[str],
+    modules: Iterable[str],
+    files: Mapping[str, tuple[int, bytes]],
+) -> bytes:
     if not _BUSYBOX.exists():
         raise MachineError(f"{_BUSYBOX} is not on this machine.", hint="apt-get install busybox-static")
-    files = {f"bin/{applet}": link("busybox") for applet in _APPLETS}
-    files["bin/busybox"] = program(_BUSYBOX.read_bytes())
-    files |= {
+    content = {f"bin/{applet}": link("busybox") for applet in _APPLETS}
+    content["bin/busybox"] = program(_BUSYBOX.read_bytes())
+    content |= {
         f"lab/probes/{name}": program(compile_static(source, name=name, folder=folder))
         for name, source in probes.items()
     }
-    files |= {
+    content |= {
         f"lib/modules/{module_name(file)}.ko": program(module_content(kit.modules / file))
         for file in module_order(kit.modules, spare_modules)
     }
-    at_once = [*_MODULES, *(module for source in probes.values() for module in wanted_modules(source))]
+    at_once = [*_MODULES, *modules, *(module for source in probes.values() for module in wanted_modules(source))]
     guest = compile_static(own_source("guest"), name="guest", folder=folder)
-    return initramfs(kit, guest=guest, modules=at_once, files=files)
+    return initramfs(kit, guest=guest, modules=at_once, files={**content, **files})
