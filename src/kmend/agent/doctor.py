@@ -19,9 +19,10 @@ from kmend.agent.state import load_state
 from kmend.kit.errors import BusyError, KmendError, MachineError
 from kmend.kit.files import write_atomic, write_problem
 from kmend.linux import services
+from kmend.linux.ftrace import enabled_functions, traced_by_others
 from kmend.linux.kernel import command_line, running_kernel
 from kmend.linux.kernel_log import can_read_kernel_log, read_kernel_log, troubles_in
-from kmend.linux.livepatch import PREFIX, loaded_livepatches, traced_functions
+from kmend.linux.livepatch import PREFIX, loaded_livepatches
 from kmend.linux.modules import loaded_modules
 from kmend.model import wire
 
@@ -110,13 +111,12 @@ def _kernel(host: Host) -> str:
 def _others(host: Host) -> str:
     """Somebody else's livepatches and ftrace users: respected, but good to know of."""
     foreign = [livepatch.name for livepatch in loaded_livepatches(host.root) if not livepatch.ours]
-    traced = traced_functions(host.root)
-    if traced is None:
-        raise _UnknownError("ftrace's list of functions cannot be read (tracefs is not mounted, or not root)")
-    others = [line for line in traced if PREFIX not in line and "klp_ftrace_handler" not in line]
     if foreign:
         raise MachineError(f"Other livepatches are loaded: {', '.join(foreign)}.", hint="kmend leaves them alone.")
-    return f"no other livepatch; {len(others)} functions are traced by others"
+    traced = traced_by_others(host.root)
+    if traced is None:
+        raise _UnknownError("ftrace's list of functions cannot be read (tracefs is not mounted, or not root)")
+    return f"no other livepatch; {len(traced)} functions are traced by others"
 
 
 def _settings(host: Host) -> str:
@@ -205,7 +205,7 @@ def _texts(host: Host) -> Iterator[tuple[str, str]]:
     yield "os-release", _or_error((host.root / "etc/os-release").read_text)
     yield "command-line", _or_error(lambda: _known_words(host.root))
     yield "modules", "\n".join(loaded_modules(host.root))
-    yield "ftrace", "\n".join(traced_functions(host.root) or ("cannot be read",))
+    yield "ftrace", enabled_functions(host.root) or "nothing, or cannot be read"
     yield "kernel-log", "\n".join(_about_us(host.root))
     yield "journal", services.journal(UNITS, lines=_JOURNAL_LINES) or "cannot be read"
 

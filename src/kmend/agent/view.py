@@ -17,6 +17,7 @@ from kmend.agent.membership import load_membership
 from kmend.agent.orders import load_fleet
 from kmend.agent.state import after_reboot, load_state, orderly_boot
 from kmend.kit.errors import InputError
+from kmend.linux.ftrace import traced_by_others
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
 from kmend.linux.tasks import blocking_tasks
@@ -26,6 +27,8 @@ from kmend.model.kernel import Kernel
 from kmend.model.livepatch import Livepatch
 
 _IN_EFFECT = {AgentPhase.SOAKING, AgentPhase.APPLIED}
+_NAMED = 20
+"""Traced functions that are named; a tracer may be attached to all there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,18 @@ class ServerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """What others than livepatches are attached to by ftrace: tracers, kprobes, BPF programs."""
+
+    count: int
+    """Of functions."""
+    first: tuple[str, ...]
+    """Some of them, as the kernel lists them."""
+    diverted: tuple[str, ...]
+    """Those whose callers are sent elsewhere: a livepatch of one of these would be refused by the kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
     """What runs, as the kernel says, beside what the agent remembers."""
 
@@ -89,6 +104,8 @@ class HostStatus:
     """The last transition, if it did not end."""
     blocking: tuple[BlockingTask, ...]
     """Who keeps the transition that is under way now from ending."""
+    traced: Traced | None
+    """None when it cannot be told: tracefs is not mounted, or this is not root."""
     switched_off: SwitchedOff | None
     """The kill switch that is set."""
     quarantined: tuple[Quarantine, ...]
@@ -140,6 +157,7 @@ def status(host: Host) -> HostStatus:
         watch=_watching(host, state),
         stalled=state.stalled,
         blocking=_blocking(host, loaded),
+        traced=_traced(host),
         switched_off=switched_off(host.paths),
         quarantined=tuple(known for known in state.quarantined if known.build_id == here.kernel.build_id),
         channel=_channel(host),
@@ -240,6 +258,17 @@ def _watching(host: Host, state: AgentState) -> Watching | None:
 def _blocking(host: Host, loaded: tuple[LoadedLivepatch, ...]) -> tuple[BlockingTask, ...]:
     changing = [livepatch for livepatch in loaded if livepatch.in_transition]
     return blocking_tasks(host.root, enabled=changing[0].enabled) if changing else ()
+
+
+def _traced(host: Host) -> Traced | None:
+    found = traced_by_others(host.root)
+    if found is None:
+        return None
+    return Traced(
+        count=len(found),
+        first=tuple(one.name for one in found[:_NAMED]),
+        diverted=tuple(one.name for one in found if one.diverted),
+    )
 
 
 def _channel(host: Host) -> str | None:

@@ -73,14 +73,10 @@ def disable(name: str, root: Path = Path("/")) -> None:
         raise MachineError(f"The kernel does not disable {name}: {error.strerror}.") from None
 
 
-def traced_functions(root: Path = Path("/")) -> tuple[str, ...] | None:
-    """Lines of what ftrace is attached to now, livepatches among them; None when it may not be read."""
-    for place in ("sys/kernel/tracing", "sys/kernel/debug/tracing"):
-        try:
-            return tuple((root / place / "enabled_functions").read_text(errors="replace").splitlines())
-        except OSError:
-            continue
-    return None
+def replaced_functions(root: Path = Path("/")) -> frozenset[tuple[str, str]]:
+    """Object (a module, or ``vmlinux``) and name of what livepatches in the kernel replace, whoever made them."""
+    places = (root / _FOLDER).glob("*/*/*,*")
+    return frozenset((place.parent.name, place.name.partition(",")[0]) for place in places)
 
 
 def _flag(path: Path) -> bool:

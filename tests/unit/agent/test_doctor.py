@@ -37,6 +37,7 @@ def test_a_host_that_is_well(machine, tmp_path):
     tracing.mkdir(parents=True)
     (tracing / "enabled_functions").write_text("unix_ioctl (1) R I klp_ftrace_handler\nschedule (1) trampoline\n")
     sync.update(machine.host())
+    (machine.root / "sys/kernel/livepatch/kmend_1/vmlinux/unix_ioctl,1").mkdir(parents=True)
     found = examine(machine.host(), tmp_path / "out.tar.gz")
     assert found.well
     assert set(outcomes(found).values()) == {Outcome.OK}

@@ -57,6 +57,8 @@ def status_text(found: view.HostStatus) -> str:
         lines.append(f"livepatch  {livepatch.name} ({state}{cves}{owner})")
     if not found.running:
         lines.append("livepatch  none")
+    if found.traced and found.traced.count:
+        lines.append(f"traced     {_traced_text(found.traced)}")
     lines.append(f"channel    {found.channel or 'not enrolled'}")
     lines.append(f"agent      {found.phase}{'' if found.agrees else ' - but the kernel says otherwise'}")
     if found.watch:
@@ -79,6 +81,12 @@ def status_text(found: view.HostStatus) -> str:
         lines.append(f"{found.switched_off.switch:<10} {found.switched_off.because}")
     lines += [f"held back  livepatch {held.number}: {held.reason}" for held in found.quarantined]
     return "\n".join(lines)
+
+
+def _traced_text(found: view.Traced) -> str:
+    more = ", …" if found.count > len(found.first) else ""
+    diverted = f"; cannot be livepatched meanwhile: {', '.join(found.diverted)}" if found.diverted else ""
+    return f"{found.count} by others than livepatches: {', '.join(found.first)}{more}{diverted}"
 
 
 def _last_text(last: LastCheck) -> str:

@@ -199,6 +199,18 @@ def fits(value, schema, schemas):  # noqa: PLR0911 - one for each kind of schema
     return set(value) <= set(known) and all(fits(value[name], known[name], schemas) for name in value)
 
 
+def test_status_names_other_users_of_ftrace(machine):
+    """Who traces what is shown, and what cannot be livepatched meanwhile; without tracefs nothing is claimed."""
+    assert "traced" not in run(machine, "status")[1]
+    tracing = machine.root / "sys/kernel/tracing"
+    tracing.mkdir(parents=True)
+    (tracing / "enabled_functions").write_text("".join(f"name_{n} (1) R\n" for n in range(25)) + "sent (1) R I\n")
+    said = run(machine, "status")[1]
+    assert "traced     26 by others than livepatches: name_0, name_1," in said
+    assert said.rstrip().partition("name_19")[2].startswith(", …; cannot be livepatched meanwhile: sent")
+    assert json.loads(run(machine, "status", "--json")[1])["traced"]["count"] == 26
+
+
 ANSWERS = [
     ("leave", "Left"),
     ("status", "HostStatus"),
