@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shlex
 import subprocess
 from dataclasses import replace
@@ -426,10 +427,25 @@ def test_the_page_has_every_key_and_an_example_that_is_valid(tmp_path):
     text = (Path(__file__).parents[4] / "docs/howto/update.md").read_text()
     path = tmp_path / "watch.toml"
     path.write_text(
-        text.partition("```toml\n")[2].partition("```")[0].replace("/var/lib/kmend/vulns", str(tmp_path))
+        text.partition("```toml\n")[2].partition("```")[0].replace("/var/lib/kmend-watch/vulns", str(tmp_path))
     )
     assert watch_config.load(path).kernels
     assert [key for key in watch_config._KEYS if f"`{key}`" not in text] == []
+
+
+def test_no_two_services_own_the_same_folder():
+    """Systemd gives a service's state folder to its user at each start; the page's paths lie in the watcher's."""
+    root = Path(__file__).parents[4]
+    owners = {}
+    for unit in (root / "packaging").glob("*.service"):
+        text = unit.read_text()
+        user = re.search(r"^User=(.*)", text, re.MULTILINE)
+        for folder in re.findall(r"^StateDirectory=(\S+)", text, re.MULTILINE):
+            owners.setdefault(folder, set()).add(user[1] if user else "root")
+    assert owners["kmend"] == {"root"}
+    assert owners["kmend-watch"] == {"kmend"}
+    page = (root / "docs/howto/update.md").read_text()
+    assert set(re.findall(r'"/var/lib/([^/]+)/', page)) == {"kmend-watch"}
 
 
 @pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("kernels = [", "is not TOML")])
