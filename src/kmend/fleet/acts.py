@@ -40,6 +40,8 @@ _MAY_PAUSE = {RolloutState.RUNNING}
 _MAY_RESUME = {RolloutState.PAUSED, RolloutState.STOPPED}
 _MAY_ABORT = {RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.STOPPED}
 _MAY_ROLL_BACK = {*RolloutState} - {RolloutState.ROLLED_BACK}
+ACTS = {"pause": _MAY_PAUSE, "resume": _MAY_RESUME, "abort": _MAY_ABORT, "rollback": _MAY_ROLL_BACK}
+"""What can be done to a rollout, and in which states."""
 
 
 def create_rollout(connection: sa.Connection, plan: RolloutPlan, actor: Actor) -> Rollout:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
+from kmend.fleet.again import again_and_again
 from kmend.fleet.api.call import Settings
 from kmend.fleet.api.http import Server, fail, now, refuse
+from kmend.fleet.counting import count_hour
 from kmend.fleet.judging import keep_judging
+from kmend.fleet.library import learn
 from kmend.fleet.site.pages import site_routes
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.log import add_audit
 from kmend.fleet.store.tokens import add_token, tokens
 from kmend.kit.errors import BusyError
 from kmend.model.fleet import Role, Token
+
+_EVERY = 60
+"""Seconds between two looks at the repository, and at the clock."""
 
 
 def make_app(
@@ -48,9 +55,10 @@ def make_app(
 
     @asynccontextmanager
     async def while_it_runs(_: Starlette) -> AsyncIterator[None]:
-        judging = asyncio.create_task(keep_judging(database, lambda: server.hearing(clock())))
+        work = [asyncio.create_task(one) for one in _beside(server, repository)]
         yield
-        judging.cancel()
+        for one in work:
+            one.cancel()
 
     return Starlette(
         routes=routes,
@@ -62,6 +70,19 @@ def make_app(
             Exception: fail,
         },
     )
+
+
+def _beside(server: Server, repository: Path | None) -> Iterator[Coroutine[Any, Any, None]]:
+    """What the server does beside the requests."""
+    database, clock = server.database, server.clock
+    yield keep_judging(database, lambda: server.hearing(clock()))
+    yield again_and_again(
+        lambda: count_hour(database, now=clock()), every=_EVERY, what="the fleet cannot be counted now"
+    )
+    if repository is not None:
+        yield again_and_again(
+            lambda: learn(database, repository, now=clock()), every=_EVERY, what="the repository says nothing new"
+        )
 
 
 def first_admin_token(database: Database, *, moment: datetime, again: bool = False) -> str | None:

@@ -35,6 +35,7 @@ from kmend.kit.files import write_atomic, write_problem
 from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
+from kmend.model.lab import LabReport
 from kmend.trust import layout
 from kmend.trust.download import Limits, Network, open_source
 from kmend.trust.module_file import split_signature
@@ -131,6 +132,21 @@ class SignedRepository:
             raise refused(Refusal.INCONSISTENT, what=entry.module_target, detail="the channel does not list it")
         _check_module(entry, content)
         return VerifiedLivepatch(entry=entry, channel=self._channel, content=content, seal=SEAL)
+
+    def lab_report(self, kernel: Kernel, *, number: int) -> LabReport | None:
+        """The report of the lab that let a livepatch out, when the channel still lists it.
+
+        Raises:
+            TrustError: Something does not hold, or could not be fetched.
+        """
+        path = layout.report_target(self._channel, layout.check_build_id(kernel.build_id), number=number)
+        content = self._target(path, self._limits.entry)
+        if content is None:
+            return None
+        try:
+            return wire.load(LabReport, content, what=path)
+        except InputError as error:
+            raise refused(Refusal.UNREADABLE, what=path, detail=error.message) from error
 
     def _target(self, path: str, limit: int) -> bytes | None:
         """A target's verified bytes, or None when no trusted role lists it."""

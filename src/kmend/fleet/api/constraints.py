@@ -89,6 +89,7 @@ PATH: dict[str, dict[str, Any]] = {
 QUERY: dict[str, dict[str, Any]] = {
     "after": {"minimum": 0, "maximum": 1 << 53},
     "limit": {"minimum": 1, "maximum": LONGEST_PAGE},
+    "open_to": {"pattern": "^([Cc][Vv][Ee]-[0-9]{4}-[0-9]{4,19})?$"},
     "running": NUMBER,
     "selector": SELECTOR,
     "stage": {"enum": ["", *Stage]},

@@ -9,14 +9,18 @@ from kmend.fleet.api.call import Call, make_cursor
 from kmend.fleet.api.endpoint import CURSOR, LIMIT, Endpoint, Query
 from kmend.fleet.checks import check_selector, check_words
 from kmend.fleet.store import hosts as store
+from kmend.fleet.store.livepatches import Standing, standing
 from kmend.fleet.store.log import add_audit, add_event
 from kmend.fleet.store.summary import summary
 from kmend.fleet.store.things import find_channel, find_group
+from kmend.kit.errors import InputError
 from kmend.model import wire
+from kmend.model.fix import CVE_ID
 from kmend.model.fleet import EventKind, Host, Role
 from kmend.model.labels import check_labels
 from kmend.model.protocol import FleetSummary, HostChange, HostPage, KeptReport, ReportList
 
+_LONGEST_CVE = 32
 _FILTERS = ("channel", "name", "build_id")
 
 
@@ -42,9 +46,22 @@ def _hosts(call: Call) -> HostPage:
             most=call.limit + 1,
             silent_before=call.hearing.silent_before if call.flag("silent") else None,
             filters=filters,
+            which=standing(check_cve(cve), Standing.OPEN) if (cve := call.text("open_to")) else None,
         )
     page = tuple(found[: call.limit])
     return HostPage(items=page, next=make_cursor(page[-1].id) if len(found) > call.limit else None)
+
+
+def check_cve(text: str) -> str:
+    """A CVE's id, in capitals.
+
+    Raises:
+        InputError: It is none.
+    """
+    cve = text.upper()
+    if not cve.isascii() or len(cve) > _LONGEST_CVE or not CVE_ID.fullmatch(cve):
+        raise InputError(f"{text[:30]!r} is no CVE id.", hint="E.g. CVE-2026-53249.")
+    return cve
 
 
 def joined(*selectors: str) -> str:
@@ -126,6 +143,7 @@ ENDPOINTS = (
             Query(name="build_id", about="Of the kernel that they run."),
             Query(name="running", about="Number of the livepatch that they run.", kind=int),
             Query(name="silent", about="Only those that are silent.", kind=bool),
+            Query(name="open_to", about="A CVE that a livepatch for their kernel closes, but not on them yet."),
             LIMIT,
             CURSOR,
         ),

@@ -16,6 +16,14 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 10
 
 
+_STATUSES: tuple[tuple[type[KmendError], HTTPStatus], ...] = (
+    (UnknownError, HTTPStatus.NOT_FOUND),
+    (InputError, HTTPStatus.BAD_REQUEST),
+    (BusyError, HTTPStatus.CONFLICT),
+    (MachineError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+
 class RefusedError(KmendError):
     """A request that is refused for who sends it or how: the status says which."""
 
@@ -26,29 +34,35 @@ class RefusedError(KmendError):
         """Seconds to wait before trying again."""
 
 
+def status_of(error: KmendError) -> HTTPStatus:
+    """The status that an error means."""
+    if isinstance(error, RefusedError):
+        return error.status
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return status
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def problem_for(error: KmendError) -> Response:
     """The answer that an error means."""
-    retry = None
-    if isinstance(error, RefusedError):
-        status, retry = error.status, error.retry
-    elif isinstance(error, UnknownError):
-        status = HTTPStatus.NOT_FOUND
-    elif isinstance(error, InputError):
-        status = HTTPStatus.BAD_REQUEST
-    elif isinstance(error, BusyError):
-        status = HTTPStatus.CONFLICT
-    elif isinstance(error, MachineError):
-        # What exactly is wrong with the database is for the log, not for everybody.
-        status, retry = HTTPStatus.SERVICE_UNAVAILABLE, RETRY_SECONDS
-        error = KmendError("The server cannot reach its database.", hint="Try again a little later.")
-    else:
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return problem(status, error.message, hint=error.hint, retry=retry)
+    retry = error.retry if isinstance(error, RefusedError) else None
+    if isinstance(error, MachineError):
+        retry = RETRY_SECONDS
+    shown = told(error)
+    return problem(status_of(error), shown.message, hint=shown.hint, retry=retry)
+
+
+def told(error: KmendError) -> KmendError:
+    """What everybody may read of an error: what exactly is wrong with the database is for the log."""
+    if isinstance(error, MachineError):
+        return KmendError("The server cannot reach its database.", hint="Try again a little later.")
+    return error
 
 
 def problem(status: HTTPStatus, detail: str, *, hint: str = "", retry: int | None = None) -> Response:
     """An answer that tells of an error."""
-    told = Problem(
+    content = Problem(
         type=f"urn:kmend:problem:{status.name.lower().replace('_', '-')}",
         title=status.phrase,
         status=status.value,
@@ -60,5 +74,6 @@ def problem(status: HTTPStatus, detail: str, *, hint: str = "", retry: int | Non
         headers["Retry-After"] = str(retry)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="kmend"'
-    content = json.dumps(wire.plain(told))
-    return Response(content, status_code=status.value, headers=headers, media_type=MEDIA_TYPE)
+    return Response(
+        json.dumps(wire.plain(content)), status_code=status.value, headers=headers, media_type=MEDIA_TYPE
+    )

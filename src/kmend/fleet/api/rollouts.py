@@ -40,10 +40,10 @@ def _rollouts(call: Call) -> RolloutPage:
     if state and state not in set(RolloutState):
         raise InputError(f"{state[:30]!r} is no state.", hint=f"One of {', '.join(RolloutState)}.")
     with call.database.reading() as connection:
-        found = rollouts(connection, state=state, before=_place(call.cursor()), most=call.limit + 1)
+        found = rollouts(connection, state=state, before=place(call.cursor()), most=call.limit + 1)
     page = tuple(found[: call.limit])
     more = len(found) > call.limit
-    return RolloutPage(items=page, next=_cursor_after(page[-1]) if more else None)
+    return RolloutPage(items=page, next=cursor_after(page[-1]) if more else None)
 
 
 def _rollout(call: Call) -> Rollout:
@@ -93,11 +93,17 @@ def _roll_back(call: Call) -> Rollout:
         )
 
 
-def _cursor_after(rollout: Rollout) -> str:
+def cursor_after(rollout: Rollout) -> str:
+    """The place in the list behind a rollout, for the next page."""
     return make_cursor(str((rollout.created - _EPOCH) // _MICROSECOND), rollout.id)
 
 
-def _place(cursor: list[str]) -> tuple[datetime, str] | None:
+def place(cursor: list[str]) -> tuple[datetime, str] | None:
+    """What a cursor says: when the last rollout of the page before was created, and its id.
+
+    Raises:
+        UnknownError: The cursor is of another list.
+    """
     if not cursor:
         return None
     if len(cursor) != 2 or not cursor[0].isascii() or not cursor[0].isdigit() or len(cursor[0]) > 17:  # noqa: PLR2004

@@ -64,6 +64,7 @@ def hosts(
     most: int = 100,
     silent_before: datetime | None = None,
     filters: Mapping[str, Any] | None = None,
+    which: sa.ColumnElement[bool] | None = None,
 ) -> Sequence[Host]:
     """Hosts in the order of their ids, beginning after one.
 
@@ -74,15 +75,23 @@ def hosts(
         most: How many.
         silent_before: Only those that were not heard of since.
         filters: Column → value: channel, name, build_id, running.
+        which: One condition more.
     """
     wanted = sa.select(HOSTS).order_by(HOSTS.c.id).limit(most).where(chosen_by(selector))
     if after:
         wanted = wanted.where(HOSTS.c.id > after)
+    if which is not None:
+        wanted = wanted.where(which)
     if silent_before:
         wanted = wanted.where(~heard_since(silent_before))
     for name, value in (filters or {}).items():
         wanted = wanted.where(HOSTS.c[name] == value)
     return [_host(row) for row in connection.execute(wanted)]
+
+
+def called(part: str) -> sa.ColumnElement[bool]:
+    """Hosts with a text somewhere in their name, as a condition; capitals make no difference."""
+    return HOSTS.c.name.icontains(part, autoescape=True)
 
 
 def change_host(connection: sa.Connection, host: Host) -> None:

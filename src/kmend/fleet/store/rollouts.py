@@ -72,6 +72,18 @@ def rollouts_for(connection: sa.Connection, *, channel: str, build_id: str) -> S
     return [_rollout(row) for row in connection.execute(wanted)]
 
 
+def rollouts_of(connection: sa.Connection, *, build_id: str, number: int) -> Sequence[Rollout]:
+    """The rollouts that bring a livepatch, the newest first."""
+    wanted = (
+        sa.select(ROLLOUTS)
+        .join(TARGETS, TARGETS.c.rollout_id == ROLLOUTS.c.id)
+        .where(TARGETS.c.build_id == build_id, TARGETS.c.number == number)
+        .order_by(ROLLOUTS.c.created.desc())
+        .limit(_MOST_PER_KERNEL)
+    )
+    return [_rollout(row) for row in connection.execute(wanted)]
+
+
 def open_rollout_for(connection: sa.Connection, *, channel: str, build_ids: Sequence[str]) -> Rollout | None:
     """A rollout that is not over and brings a livepatch to one of the kernels."""
     wanted = (

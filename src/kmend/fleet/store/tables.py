@@ -211,3 +211,36 @@ LOCKOUTS = sa.Table(
     sa.Column("since", Moment, nullable=False),
     sa.Column("until", Moment),
 )
+
+LIVEPATCHES = sa.Table(
+    "livepatches",
+    METADATA,
+    sa.Column("build_id", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("channels", sa.Text, nullable=False),
+    sa.Column("manifest", sa.Text, nullable=False),
+    sa.Column("report", sa.Text),
+    sa.Column("published", Moment),
+    sa.Column("learned", Moment, nullable=False),
+)
+
+LIVEPATCH_CVES = sa.Table(
+    "livepatch_cves",
+    METADATA,
+    sa.Column("build_id", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("cve", sa.String(64), primary_key=True),
+    sa.ForeignKeyConstraint(
+        ["build_id", "number"], ["livepatches.build_id", "livepatches.number"], ondelete="CASCADE"
+    ),
+    sa.Index(None, "cve", "build_id"),
+)
+
+SAMPLES = sa.Table(
+    "samples",
+    METADATA,
+    sa.Column("hour", Moment, primary_key=True, autoincrement=False),
+    sa.Column("hosts", sa.Integer, nullable=False),
+    sa.Column("open_hosts", sa.Integer, nullable=False),
+    sa.Column("open_cves", sa.Integer, nullable=False),
+)
