@@ -4,8 +4,10 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,28 +24,61 @@ def postgres_programs():
     return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
 
 
+class Postgres:
+    """A server of its own in a temporary folder. Root hands it to an unprivileged user."""
+
+    def __init__(self, programs):
+        self.folder = Path(tempfile.mkdtemp(prefix="kmend-pg-"))
+        self.address = f"postgresql://kmend@/NAME?host={self.folder}"
+        self._programs = programs
+        user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        shutil.chown(self.folder, user)
+        self._run = {"cwd": self.folder, "capture_output": True}
+        if os.getuid() == 0:
+            self._run |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        words = [programs / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", "kmend", "--no-sync"]
+        subprocess.run(words, check=True, **self._run)
+
+    def start(self, *, patience=0):
+        """Start it; after a kill its children may be in the way for some seconds."""
+        # What a kill must not lose is with the kernel, so the disk is not waited for.
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
+        words = ["-l", self.folder / "log", "-o", f"{options} -c max_connections=60", "start"]
+        until = time.monotonic() + patience
+        while self._control(*words) and time.monotonic() < until:
+            time.sleep(0.1)
+        self._control("status", check=True)
+
+    def stop(self):
+        """Stop it at once, as if the machine had gone down."""
+        self._control("-m", "immediate", "stop")
+
+    def kill(self):
+        """Kill -9 of the process that started all others."""
+        os.kill(int((self.folder / "data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    def _control(self, *words, check=False):
+        command = [self._programs / "pg_ctl", "-D", self.folder / "data", "-w", *words]
+        return subprocess.run(command, check=check, **self._run).returncode
+
+
+@contextmanager
+def own_postgres(programs):
+    """A running server that a test may stop and kill."""
+    server = Postgres(programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
 @contextmanager
 def running_postgres(programs):
-    """A server of its own; its address without the database's name. Root hands it to an unprivileged user."""
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    folder = Path(tempfile.mkdtemp(prefix="kmend-pg-"))
-    shutil.chown(folder, user)
-    run = {"cwd": folder, "capture_output": True, "check": True}
-    if os.getuid() == 0:
-        run |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
-    init = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "kmend", "--no-sync"]
-    control = [programs / "pg_ctl", "-D", folder / "data", "-w"]
-    # Nothing here has to outlive the test, so the disk is not waited for.
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=60"
-    try:
-        for words in (init, [*control, "-l", folder / "log", "-o", options, "start"]):
-            subprocess.run(words, **run)  # noqa: PLW1510 - it stands in `run`
-        try:
-            yield f"postgresql://kmend@/NAME?host={folder}"
-        finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], **run)  # noqa: PLW1510 - the same
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A server; its address without the database's name."""
+    with own_postgres(programs) as server:
+        yield server.address
 
 
 def fresh_postgres_database(address):

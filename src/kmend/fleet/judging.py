@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing, count_health, keep_judgement
+from kmend.fleet.store.listening import listen
 from kmend.fleet.store.rollouts import find_rollout, rollouts
 from kmend.kit.errors import KmendError
 from kmend.model.rollout import Rollout, RolloutState
@@ -31,7 +32,8 @@ def judge_due(database: Database, hearing: Hearing) -> int:
     Raises:
         MachineError: The database does not answer.
     """
-    with database.reading() as connection:
+    with database.writing() as connection:
+        hearing = listen(connection, hearing)
         running = rollouts(connection, state=RolloutState.RUNNING.value, most=1000)
     due = [one for one in running if one.judged is None or abs(hearing.now - one.judged) >= EVERY]
     return sum(_judge(database, one, hearing) for one in due)

@@ -23,6 +23,12 @@ def begun(database, **more):
     return fleet, rollout
 
 
+def listens(database, begin, time):
+    """A server runs for a while."""
+    for part in range(1, 5):
+        judging.judge_due(database, Hearing(now=begin + part * time / 4, silence=SILENCE))
+
+
 def now_of(database, rollout):
     """The rollout as it is kept."""
     with database.reading() as connection:
@@ -33,6 +39,7 @@ def test_hosts_that_fall_silent_stop_a_rollout_without_any_check_in(database):
     """When nobody reports any more there is nobody else to notice."""
     fleet, rollout = begun(database, takes="vanishes")
     fleet.turn()
+    listens(database, fleet.now, SILENCE)
     later = Hearing(now=fleet.now + SILENCE + timedelta(seconds=1), silence=SILENCE)
     for agent in fleet.agents:
         if not agent.gone:

@@ -15,6 +15,7 @@ from kmend.fleet.observe import observe
 from kmend.fleet.rollout import decide, stage_after
 from kmend.fleet.store.health import Hearing, count_in_flight, judge_now
 from kmend.fleet.store.hosts import ReportWriter, lock_hosts
+from kmend.fleet.store.listening import listen
 from kmend.fleet.store.log import add_event
 from kmend.fleet.store.rollouts import find_rollout, rollouts_for, set_stage, stages_of
 from kmend.fleet.store.things import blocks_for, find_channel
@@ -63,8 +64,8 @@ def check_in_many(
         arrivals: Hosts as they were, and what they report.
         hearing: Now, and how long hosts may be silent.
     """
+    round_ = _Round(connection, listen(connection, hearing))
     stages = stages_of(connection, [host.id for host, _ in arrivals])
-    round_ = _Round(connection, hearing)
     offers = [round_.take(host, report, stages[host.id]) for host, report in arrivals]
     round_.end()
     return offers

@@ -13,7 +13,7 @@ from kmend.fleet.rollout import judge
 from kmend.fleet.store.choose import below_target, count_each, heard_since, in_open_waves, taking_part
 from kmend.fleet.store.log import add_event
 from kmend.fleet.store.rollouts import save_rollout
-from kmend.fleet.store.tables import HOSTS, PARTS
+from kmend.fleet.store.tables import BLOCKS, HOSTS, PARTS, TARGETS
 from kmend.model.fleet import EventKind
 from kmend.model.rollout import IN_FLIGHT, Health, Rollout, Stage, Tally
 
@@ -22,16 +22,29 @@ _TROUBLES = {"failed": HOSTS.c.failed, "quarantined": HOSTS.c.quarantined, "rebo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grace:
+    """Time to report: after an outage, or when the clock was set, nobody falls silent for a while."""
+
+    silent_before: datetime
+    """Who was heard last before this moment was silent already."""
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hearing:
     """The moment of counting, and how long a host may say nothing before it counts as silent."""
 
     now: datetime
     silence: timedelta
+    grace: Grace | None = None
 
     @property
     def silent_before(self) -> datetime:
         """A host that was heard last before this moment is silent."""
-        return self.now - self.silence
+        usual = self.now - self.silence
+        if self.grace is None or self.now >= self.grace.until:
+            return usual
+        return min(usual, self.grace.silent_before)
 
 
 def count_in_flight(connection: sa.Connection, rollout_id: str, hearing: Hearing) -> int:
@@ -110,7 +123,9 @@ def _pending(connection: sa.Connection, rollout: Rollout, hearing: Hearing) -> i
     """Hosts of the open waves that have not settled."""
     mine = sa.and_(PARTS.c.host_id == HOSTS.c.id, PARTS.c.rollout_id == rollout.id)
     stage = sa.func.coalesce(PARTS.c.stage, Stage.WAITING.value)
-    waits = sa.and_(stage == Stage.WAITING.value, below_target(rollout.plan), in_open_waves(rollout))
+    waits = sa.and_(
+        stage == Stage.WAITING.value, below_target(rollout.plan), in_open_waves(rollout), ~_blocked(rollout)
+    )
     wanted = (
         sa.select(sa.func.count())
         .select_from(HOSTS.outerjoin(PARTS, mine))
@@ -118,6 +133,12 @@ def _pending(connection: sa.Connection, rollout: Rollout, hearing: Hearing) -> i
         .where(sa.or_(stage.in_(_IN_FLIGHT), waits))
     )
     return int(connection.execute(wanted).scalar_one())
+
+
+def _blocked(rollout: Rollout) -> sa.ColumnElement[bool]:
+    """Hosts whose kernel is not to have the livepatch, because it is blocked: they do not wait for it."""
+    target = sa.and_(TARGETS.c.build_id == BLOCKS.c.build_id, TARGETS.c.number == BLOCKS.c.number)
+    return sa.exists().where(TARGETS.c.rollout_id == rollout.id, target, BLOCKS.c.build_id == HOSTS.c.build_id)
 
 
 def _counts(troubles: Mapping[str, sa.ColumnElement[bool]], rollout: Rollout, hearing: Hearing) -> sa.Select[Any]:

@@ -244,3 +244,12 @@ SAMPLES = sa.Table(
     sa.Column("open_hosts", sa.Integer, nullable=False),
     sa.Column("open_cves", sa.Integer, nullable=False),
 )
+
+LISTENING = sa.Table(
+    "listening",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last", Moment),
+    sa.Column("silent_before", Moment),
+    sa.Column("grace_until", Moment),
+)
