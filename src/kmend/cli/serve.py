@@ -12,6 +12,7 @@ import uvicorn
 
 from kmend.fleet.api.call import Settings
 from kmend.fleet.app import first_admin_token, make_app
+from kmend.fleet.connections import Connection, allow_many_connections
 from kmend.fleet.store.database import Database, open_database
 from kmend.fleet.tls import Certificate, given_certificate, self_made_certificate
 from kmend.kit.errors import InputError, MachineError
@@ -62,6 +63,7 @@ def serve(
         raise InputError(
             f"{repository} is no repository: it has no metadata folder.", hint="`kmend release init`."
         )
+    allow_many_connections()
     tls = None if no_tls else _certificate(folder, certificate, key, names)
     with _listening(listen) as sock:
         database = open_database(url or os.environ.get("KMEND_DATABASE") or f"sqlite:///{folder}/fleet.db")
@@ -81,6 +83,7 @@ def serve(
 def _config(app: object, tls: Certificate | None, trusted_proxy: str) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=Connection,
         ssl_certfile=str(tls.certificate) if tls else None,
         ssl_keyfile=str(tls.key) if tls else None,
         log_config=None,

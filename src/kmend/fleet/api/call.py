@@ -84,7 +84,7 @@ class Call:
             InputError: It is none.
         """
         try:
-            value = json.loads(self.body, parse_float=_number)
+            value = json.loads(self.body.decode(), parse_float=_number, object_pairs_hook=_object)
         except (ValueError, RecursionError):
             raise InputError("The body is not JSON.", hint="Send JSON in UTF-8.") from None
         check_plain(value)
@@ -150,6 +150,18 @@ class Call:
             raise UnknownError("The cursor is none of this server's.", hint="Use `next` of the page before.")
         check_plain(parts)
         return parts
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; one that says the same thing twice could mean either.
+
+    Raises:
+        ValueError: It does.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _number(text: str) -> float:

@@ -159,7 +159,8 @@ def _answering() -> Iterator[None]:
 
 
 def _no_answer(error: Exception) -> MachineError:
-    _log.warning("the database: %s", error)
+    # The reason alone: the whole error has the statement's values, and they are nobody's business.
     cause = getattr(error, "orig", None) or error
     reason = (str(cause).strip().splitlines() or ["no answer"])[0]
+    _log.warning("the database: %s", reason)
     return MachineError(f"The database cannot be used: {reason}.", hint="Try again when it answers.")
