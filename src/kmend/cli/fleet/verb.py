@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,20 @@ from kmend.model.protocol import AuditPage, EventPage, FleetSummary
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group()
+class _Verbs(click.Group):
+    """Only the simulation needs libraries of the server's, so it is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "simulate"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "simulate":
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = importlib.import_module("kmend.cli.fleet.simulate").simulate
+        return command
+
+
+@click.group(cls=_Verbs)
 @click.option("--server", envvar="KMEND_SERVER", help="Address, e.g. https://fleet.example.org:8443.")
 @click.option("--token-file", envvar="KMEND_TOKEN_FILE", type=_FILE, help="File with the token.")
 @click.option("--ca", "ca_file", envvar="KMEND_CA", help="Certificates (PEM) that may vouch for the server.")
