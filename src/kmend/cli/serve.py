@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvicorn
 
-from kmend.fleet.api.call import Settings
+from kmend.fleet.api.call import settings_for
 from kmend.fleet.app import first_admin_token, make_app
 from kmend.fleet.connections import Connection, allow_many_connections
 from kmend.fleet.store.database import Database, open_database
@@ -71,7 +71,7 @@ def serve(
             _say_where(sock, tls)
             _hand_out_token(database, admin_token_file, again=new_admin_token)
             print(f"database     {database.engine.url.render_as_string(hide_password=True)}", flush=True)
-            settings = Settings(interval=interval, silence=3 * interval)
+            settings = settings_for(interval)
             app = make_app(database, settings=settings, repository=repository)
             uvicorn.Server(_config(app, tls, trusted_proxy)).run(sockets=[sock])
         except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from kmend.fleet.api.call import Settings
+from kmend.fleet.api.call import Settings, settings_for
 from kmend.fleet.api.endpoint import Bearer
 from kmend.fleet.api.table import ENDPOINTS
 from kmend.fleet.app import first_admin_token
@@ -93,6 +93,12 @@ def test_hosts_that_check_in_together_are_answered_each_for_itself(database, ser
     assert statuses == [401, *[200] * 11, 401, 200, 400]
     offers = [answer.json()["offer"] for answer in answers if answer.status_code == 200]
     assert sum(offer["action"] == "apply" for offer in offers[:11]) == 2
+
+
+@pytest.mark.parametrize(("interval", "silence"), [(300, 900), (60, 180), (10, 180)])
+def test_a_host_that_loads_a_livepatch_is_not_silent(interval, silence):
+    """Three intervals, but never less than loading one and taking it back may take."""
+    assert settings_for(interval).silence == silence
 
 
 def test_one_that_makes_the_transaction_fail_does_not_take_the_others_along(server):

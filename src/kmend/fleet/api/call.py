@@ -24,6 +24,8 @@ from kmend.model.protocol import Enrolment
 T = TypeVar("T")
 PAGE = 100
 LONGEST_PAGE = 1000
+_SILENCE = 180
+"""Seconds that every host may say nothing, however short the interval."""
 LENIENT: frozenset[type[object]] = frozenset({HostReport, Kernel, Quarantine, Failure, Enrolment})
 """What agents send may have fields that this server does not know: agents may be newer."""
 
@@ -42,6 +44,11 @@ class Settings:
     """For a request's body to arrive."""
     most_waiting: int = 400
     """Requests that may be under way at a time; more are asked to come back."""
+
+
+def settings_for(interval: int) -> Settings:
+    """What goes with so many seconds between check-ins; while a livepatch is being loaded nothing is said."""
+    return Settings(interval=interval, silence=max(3 * interval, _SILENCE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
