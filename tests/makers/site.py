@@ -11,6 +11,7 @@ import uvicorn
 from kmend.fleet.counting import count_hour
 from kmend.fleet.library import learn
 from kmend.fleet.store.livepatches import Sample, keep_sample
+from kmend.fleet.web import WebServer
 from kmend.model import wire
 from kmend.model.fleet import Failure
 from kmend.model.host import AgentPhase
@@ -30,7 +31,7 @@ def running_site(database, **more):
     server = TalkingServer(database, **more)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(server.app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-        web = uvicorn.Server(config)
+        web = WebServer(config, server.app.state.streams)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         while not web.started:

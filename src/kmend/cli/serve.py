@@ -15,6 +15,7 @@ from kmend.fleet.app import first_admin_token, make_app
 from kmend.fleet.connections import Connection, allow_many_connections
 from kmend.fleet.store.database import Database, open_database
 from kmend.fleet.tls import Certificate, given_certificate, self_made_certificate
+from kmend.fleet.web import WebServer
 from kmend.kit.errors import InputError, MachineError
 from kmend.kit.files import write_atomic
 
@@ -73,7 +74,7 @@ def serve(
             print(f"database     {database.engine.url.render_as_string(hide_password=True)}", flush=True)
             settings = settings_for(interval)
             app = make_app(database, settings=settings, repository=repository)
-            uvicorn.Server(_config(app, tls, trusted_proxy)).run(sockets=[sock])
+            WebServer(_config(app, tls, trusted_proxy), app.state.streams).run(sockets=[sock])
         except KeyboardInterrupt:
             return  # uvicorn passes the signal on when everything is answered; being asked to end is no error
         finally:

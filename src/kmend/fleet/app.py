@@ -60,7 +60,7 @@ def make_app(
         for one in work:
             one.cancel()
 
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=while_it_runs,
         exception_handlers={
@@ -70,6 +70,8 @@ def make_app(
             Exception: fail,
         },
     )
+    app.state.streams = server.streams
+    return app
 
 
 def _beside(server: Server, repository: Path | None) -> Iterator[Coroutine[Any, Any, None]]:

@@ -189,6 +189,32 @@ def test_pages_read_without_scripts(browser, filled):
     assert "web-4.example.org" not in browser.text("tbody")
 
 
+def test_what_happens_appears_by_itself(browser, site):
+    """Without a reload, and without disturbing who types."""
+    browser.log_in(site.address, site.token("operator"))
+    browser.open(f"{site.address}/rollouts/{site.rollout}")
+    browser.until(lambda: browser.text("#live").startswith("Live"))
+    browser.run("window.untouched = true")
+    browser.one("#pause-reason").send_keys("half a sen")
+    site.ask("POST", f"/rollouts/{site.rollout}/pause", json={"reason": "somebody else was faster"})
+    browser.until(lambda: "somebody else was faster" in browser.text("#state"))
+    assert "somebody else was faster" in browser.text("#events")
+    assert browser.text("h1 .state") == "paused"
+    assert browser.one("#pause-reason").get_attribute("value") == "half a sen"
+    assert browser.run("return window.untouched")
+    assert browser.complaints() == []
+
+
+def test_a_page_says_when_it_is_not_live(browser, site):
+    """The token was revoked meanwhile."""
+    made = site.ask("POST", "/tokens", json={"name": "short", "role": "viewer"}).json()
+    browser.log_in(site.address, made["text"])
+    browser.until(lambda: browser.text("#live").startswith("Live"))
+    site.ask("DELETE", f"/tokens/{made['token']['id']}")
+    site.ask("PUT", "/channels/stable", json={"paused": True, "reason": ""})
+    browser.until(lambda: "Reload the page" in browser.text("#live"))
+
+
 def test_buttons_change_the_rollout(browser, site):
     """Pause and resume, then abort behind its fold, with a reason; all of it without a script."""
     browser.scripts(on=False)

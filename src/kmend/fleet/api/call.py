@@ -44,6 +44,10 @@ class Settings:
     """For a request's body to arrive."""
     most_waiting: int = 400
     """Requests that may be under way at a time; more are asked to come back."""
+    most_streams: int = 200
+    """Readers of events as they happen."""
+    heartbeat: float = 15
+    """Seconds after which a stream in which nothing happens shows that it lives."""
 
 
 def settings_for(interval: int) -> Settings:
@@ -65,6 +69,8 @@ class Call:
     """The header, as it came."""
     source: str = ""
     """The address that it came from."""
+    last_event: str = ""
+    """The header Last-Event-ID, as it came."""
     token: Token | None = None
     """Whose it is, if a person's or a program's."""
     host_id: str = ""

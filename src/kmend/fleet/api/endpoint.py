@@ -39,6 +39,8 @@ class Endpoint:
     does: Callable[[Call], object] | None = None
     together: Callable[[Sequence[Call]], Sequence[object]] | None = None
     """Instead of ``does``: does many calls in one transaction, finds out who asks; errors are results."""
+    stream: bool = False
+    """Whether it answers with server-sent events; ``does`` then says after which event's id."""
     body: type[object] | None = None
     query: tuple[Query, ...] = ()
     status: int = 200

@@ -26,6 +26,8 @@ from kmend.fleet.api.table import ENDPOINTS, PREFIX
 from kmend.fleet.gather import Gatherer
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing
+from kmend.fleet.streams import MEDIA_TYPE as STREAM
+from kmend.fleet.streams import Streams
 from kmend.kit.errors import KmendError
 from kmend.model import wire
 from kmend.model.fleet import Token
@@ -50,7 +52,13 @@ class Server:
     clock: Callable[[], datetime] = now
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     gatherers: dict[str, Gatherer[Call, object]] = field(default_factory=dict)
+    streams: Streams = field(init=False)
     under_way: int = 0
+
+    def __post_init__(self) -> None:
+        """Streams share the database, too."""
+        limits = self.settings
+        self.streams = Streams(database=self.database, most=limits.most_streams, heartbeat=limits.heartbeat)
 
     def hearing(self, moment: datetime) -> Hearing:
         """A moment, and how long hosts may be silent."""
@@ -101,7 +109,10 @@ class Server:
                 body=body,
                 authorization=request.headers.get("authorization", ""),
                 source=request.client.host if request.client else "unknown",
+                last_event=request.headers.get("last-event-id", ""),
             )
+            if endpoint.stream:
+                return await self._stream(call, endpoint, quiet=request.method == "HEAD")
             if endpoint.together is None:
                 answer = await to_thread.run_sync(self._work, call, endpoint, limiter=self.threads)
             else:
@@ -113,6 +124,16 @@ class Server:
         content = json.dumps(wire.plain(answer), separators=(",", ":"))
         headers = {"Cache-Control": "no-store"}
         return Response(content, status_code=endpoint.status, headers=headers, media_type="application/json")
+
+    async def _stream(self, call: Call, endpoint: Endpoint, *, quiet: bool) -> Response:
+        after = await to_thread.run_sync(self._work, call, endpoint, limiter=self.threads)
+        if quiet:
+            return Response(media_type=STREAM)
+
+        def holds() -> object:
+            return self._authenticate(replace(call, now=self.clock()), endpoint)
+
+        return self.streams.open(after=after if isinstance(after, int) else None, holds=holds)
 
     def _gatherer(
         self, path: str, together: Callable[[Sequence[Call]], Sequence[object]]

@@ -18,6 +18,7 @@ from kmend.fleet.api.constraints import FIELDS, NOUNS, PATH, QUERY
 from kmend.fleet.api.endpoint import CURSOR, Bearer, Endpoint
 from kmend.fleet.api.problems import MEDIA_TYPE
 from kmend.fleet.api.table import PREFIX
+from kmend.fleet.streams import MEDIA_TYPE as STREAM
 from kmend.model.fleet import Role
 from kmend.model.protocol import Problem
 
@@ -131,7 +132,15 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         }
         for one in endpoint.query
     ]
-    return [*in_path, *in_query]
+    in_header = [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The last event that the reader had; goes before `after`.",
+            "schema": {"type": "integer", **QUERY["after"]},
+        }
+    ]
+    return [*in_path, *in_query, *(in_header if endpoint.stream else [])]
 
 
 def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
@@ -142,7 +151,11 @@ def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
 
 def _responses(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
     done: dict[str, Any] = {"description": HTTPStatus(endpoint.status).phrase}
-    if endpoint.answer is not None:
+    if endpoint.stream:
+        event = schema_of(endpoint.answer, schemas)["$ref"]
+        about = f"Server-sent events; each data line is JSON of {event}."
+        done["content"] = {STREAM: {"schema": {"type": "string", "description": about}}}
+    elif endpoint.answer is not None:
         done["content"] = {"application/json": {"schema": schema_of(endpoint.answer, schemas)}}
     statuses = {*_ALWAYS, *endpoint.refuses}
     statuses |= set(_WITH_TOKEN) if isinstance(endpoint.needs, Role | Bearer) else set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kmend.fleet import acts
 from kmend.fleet.api.call import Call, cursor_number, make_cursor
 from kmend.fleet.api.endpoint import CURSOR, LIMIT, Endpoint, Query
@@ -9,7 +11,7 @@ from kmend.fleet.checks import check_name, check_number, check_selector, check_w
 from kmend.fleet.store import log
 from kmend.fleet.store import things as store
 from kmend.kit.errors import InputError
-from kmend.model.fleet import Block, Channel, Group, Role
+from kmend.model.fleet import Block, Channel, Event, Group, Role
 from kmend.model.protocol import (
     AuditPage,
     Blocking,
@@ -110,6 +112,17 @@ def _events(call: Call) -> EventPage:
     return EventPage(items=page, next=make_cursor(str(page[-1].id)) if more else None)
 
 
+def first_after(call: Call) -> int | None:
+    """After which event a stream begins: a browser that comes back names the last one it had; None is now.
+
+    Raises:
+        InputError: It is no event's id.
+    """
+    if call.last_event:
+        call = replace(call, query={"after": call.last_event})
+    return call.number("after", default=0, lowest=0, highest=_NEWEST) if "after" in call.query else None
+
+
 def _audit(call: Call) -> AuditPage:
     with call.database.reading() as connection:
         found = log.audit(connection, before=cursor_number(call.cursor()), most=call.limit + 1)
@@ -194,6 +207,17 @@ ENDPOINTS = (
             LIMIT,
             CURSOR,
         ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/events/stream",
+        about="Events as they happen: server-sent events, each with its id and, as JSON, the event. After a break "
+        "the header Last-Event-ID says where to go on.",
+        needs=Role.VIEWER,
+        does=first_after,
+        stream=True,
+        answer=Event,
+        query=(Query(name="after", about="An event's id: begin behind it; left out: with what comes.", kind=int),),
     ),
     Endpoint(
         method="GET",

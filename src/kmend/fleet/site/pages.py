@@ -20,6 +20,7 @@ from kmend.fleet.api.auth import bearer
 from kmend.fleet.api.call import Call
 from kmend.fleet.api.http import Handler, Server, read_body
 from kmend.fleet.api.problems import RefusedError, problem_for, status_of, told
+from kmend.fleet.api.things import first_after
 from kmend.fleet.checks import check_plain
 from kmend.fleet.metrics import MEDIA_TYPE, Counted, render
 from kmend.fleet.site.access import access
@@ -28,6 +29,7 @@ from kmend.fleet.site.hosts import host, host_list
 from kmend.fleet.site.livepatches import cves, livepatch, livepatch_list
 from kmend.fleet.site.rollouts import act_on_rollout, rollout, rollout_list
 from kmend.fleet.site.visit import COOKIE, check_form, cookie_of, form_token, visit
+from kmend.fleet.store.log import newest_event
 from kmend.fleet.store.rollouts import rollouts
 from kmend.fleet.store.summary import running_counts, stage_counts, summary
 from kmend.kit.errors import KmendError
@@ -40,13 +42,14 @@ _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 200
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_FILES = {"style.css": "text/css", "icon.svg": "image/svg+xml"}
+_FILES = {"style.css": "text/css", "icon.svg": "image/svg+xml", "live.js": "text/javascript"}
 View = Callable[[sa.Connection, Call], dict[str, object]]
 
 
@@ -99,6 +102,18 @@ class _Site:
         except KmendError as error:
             return self._failed(request, error)
         return await self._answer(request, lambda: self._act(request, form))
+
+    async def live(self, request: Request) -> Response:
+        """Events as they happen, for who is logged in: tells a page that there is something new."""
+
+        def ask() -> int | None:
+            return first_after(self._viewer(request, cookie_of(request)))
+
+        try:
+            after = await to_thread.run_sync(ask, limiter=self.server.threads)
+            return self.server.streams.open(after=after, holds=lambda: self._viewer(request, cookie_of(request)))
+        except KmendError as error:
+            return problem_for(error)
 
     async def login_form(self, _: Request) -> Response:
         """Asks for a token."""
@@ -185,11 +200,13 @@ class _Site:
         call = visit(self.server, request, text, needs=page.needs)
         with self.server.database.reading() as connection:
             values = page.view(connection, call)
+            newest = newest_event(connection)
         basis = {
             "me": call.token,
             "now": call.now,
             "place": page.place,
             "form": form_token(text),
+            "newest": newest,
             "link": lambda **more: _link(request, **more),
         }
         return self._show(page.template, {**basis, **values})
@@ -233,6 +250,7 @@ def site_routes(server: Server) -> list[BaseRoute]:
         Route("/login", site.login, methods=["POST"]),
         Route("/logout", site.logout, methods=["POST"]),
         *(Route(f"/{name}", site.file(name)) for name in _FILES),
+        Route("/live", site.live, methods=["GET"]),
         Route("/metrics", site.metrics),
     ]
 

@@ -48,6 +48,7 @@ def visit(server: Server, request: Request, text: str, *, needs: Role) -> Call:
         path=request.path_params,
         query=dict(request.query_params),
         source=source,
+        last_event=request.headers.get("last-event-id", ""),
         token=token,
     )
 

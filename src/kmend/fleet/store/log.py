@@ -33,10 +33,11 @@ def events(
     after: int = 0,
     before: int | None = None,
     most: int = 100,
+    oldest_first: bool = False,
 ) -> Sequence[Event]:
     """Events, newest first; with ``after`` the ones that came later than that id, oldest first."""
     wanted = sa.select(EVENTS).limit(most)
-    wanted = wanted.order_by(EVENTS.c.id) if after else wanted.order_by(EVENTS.c.id.desc())
+    wanted = wanted.order_by(EVENTS.c.id) if after or oldest_first else wanted.order_by(EVENTS.c.id.desc())
     for column, value in ((EVENTS.c.host, host), (EVENTS.c.rollout, rollout)):
         wanted = wanted.where(column == value) if value else wanted
     if after:
@@ -47,6 +48,11 @@ def events(
         Event(id=row.id, at=row.at, kind=EventKind(row.kind), host=row.host, rollout=row.rollout, text=row.text)
         for row in connection.execute(wanted)
     ]
+
+
+def newest_event(connection: sa.Connection) -> int:
+    """The highest id of an event; 0 when there is none."""
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.id), 0))).scalar_one())
 
 
 def audit(connection: sa.Connection, *, before: int | None = None, most: int = 100) -> Sequence[AuditRecord]:
