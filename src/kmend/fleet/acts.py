@@ -14,10 +14,12 @@ from kmend.fleet.rollout import cuts_for
 from kmend.fleet.store.log import add_audit, add_event
 from kmend.fleet.store.rollouts import add_rollout, candidates, find_rollout, open_rollout_for, save_rollout
 from kmend.fleet.store.things import find_channel, save_block, save_channel
+from kmend.fleet.store.webhooks import add_notice
 from kmend.kit.errors import BusyError, InputError
 from kmend.model import wire
 from kmend.model.fleet import Block, Channel, EventKind
 from kmend.model.rollout import BackTo, Rollout, RolloutPlan, RolloutState
+from kmend.model.webhook import Happening
 
 
 class UnknownError(InputError):
@@ -42,6 +44,13 @@ _MAY_ABORT = {RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.STOPPED}
 _MAY_ROLL_BACK = {*RolloutState} - {RolloutState.ROLLED_BACK}
 ACTS = {"pause": _MAY_PAUSE, "resume": _MAY_RESUME, "abort": _MAY_ABORT, "rollback": _MAY_ROLL_BACK}
 """What can be done to a rollout, and in which states."""
+_TOLD_AS = {
+    "create": Happening.STARTED,
+    "pause": Happening.PAUSED,
+    "resume": Happening.RESUMED,
+    "abort": Happening.ABORTED,
+    "rollback": Happening.ROLLED_BACK,
+}
 
 
 def create_rollout(connection: sa.Connection, plan: RolloutPlan, actor: Actor) -> Rollout:
@@ -219,3 +228,4 @@ def _record(connection: sa.Connection, rollout: Rollout, act: str, actor: Actor,
     add_audit(connection, f"rollout-{act}", rollout.id, actor=actor.name, now=actor.now, detail=detail)
     text = f"rollout “{rollout.plan.name}” is {rollout.state}: {rollout.reason}"
     add_event(connection, EventKind.ROLLOUT, text, now=actor.now, rollout=rollout.id)
+    add_notice(connection, _TOLD_AS[act], text, now=actor.now, rollout=rollout.id)

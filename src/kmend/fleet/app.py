@@ -20,6 +20,7 @@ from kmend.fleet.again import again_and_again
 from kmend.fleet.api.call import Settings
 from kmend.fleet.api.http import Server, fail, now, refuse
 from kmend.fleet.counting import count_hour
+from kmend.fleet.deliver import deliver_all
 from kmend.fleet.judging import keep_judging
 from kmend.fleet.library import learn
 from kmend.fleet.site.pages import site_routes
@@ -80,6 +81,9 @@ def _beside(server: Server, repository: Path | None) -> Iterator[Coroutine[Any, 
     yield keep_judging(database, lambda: server.hearing(clock()))
     yield again_and_again(
         lambda: count_hour(database, now=clock()), every=_EVERY, what="the fleet cannot be counted now"
+    )
+    yield again_and_again(
+        lambda: deliver_all(database, clock=clock), every=1, what="webhooks cannot be told of anything now"
     )
     if repository is not None:
         yield again_and_again(

@@ -159,7 +159,7 @@ class Role(StrEnum):
     """Enrol hosts, nothing else."""
     VIEWER = "viewer"
     OPERATOR = "operator"
-    """Everything but tokens."""
+    """Everything but tokens, webhooks and the audit log."""
     ADMIN = "admin"
 
 

@@ -18,6 +18,7 @@ from kmend.model.fleet import (
     Token,
 )
 from kmend.model.rollout import BackTo, Rollout, RolloutPlan, Stage
+from kmend.model.webhook import Delivery, Happening, Webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,3 +262,38 @@ class FleetSummary:
     """Failed to load a livepatch that a rollout offered, or quarantined it."""
     rollouts: dict[str, int]
     """State → how many rollouts are in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRequest:
+    """A webhook to make."""
+
+    name: str
+    url: str
+    """http:// or https://, as the server reaches it."""
+    happenings: tuple[Happening, ...] = ()
+    """What it is told of; empty: of everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWebhook:
+    """A webhook just made; its secret is shown this once."""
+
+    webhook: Webhook
+    secret: str
+    """The key of the signatures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookList:
+    """All webhooks."""
+
+    items: tuple[Webhook, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPage:
+    """Notices to a webhook, the newest first."""
+
+    items: tuple[Delivery, ...]
+    next: str | None

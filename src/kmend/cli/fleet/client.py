@@ -52,8 +52,8 @@ class Client:
             asked["cursor"] = cursor
 
     def send(self, kind: type[T], method: str, path: str, body: object) -> T:
-        """Ask for a change; what came of it."""
-        content = json.dumps(wire.plain(body)).encode()
+        """Ask for a change, or with no body just for something to be done; what came of it."""
+        content = None if body is None else json.dumps(wire.plain(body)).encode()
         return wire.load(kind, self._ask(method, path, body=content), what="the server's answer")
 
     def remove(self, path: str) -> None:

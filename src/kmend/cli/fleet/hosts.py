@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from kmend.cli.fleet.client import Client, part
+from kmend.cli.fleet.export import export, format_option, host_row, output_option
 from kmend.cli.fleet.options import client_of, json_option, say
 from kmend.cli.fleet.words import ago, labels, table
 from kmend.model.fleet import Host
@@ -25,6 +27,7 @@ def host() -> None:
 @click.option("--build-id", default="", help="That run a kernel.")
 @click.option("--running", type=int, help="That run a livepatch's number.")
 @click.option("--silent", is_flag=True, help="That were not heard of lately.")
+@click.option("--open-to", default="", metavar="CVE", help="On which a livepatch for their kernel would close it.")
 @json_option
 @client_of
 def list_verb(
@@ -36,6 +39,7 @@ def list_verb(
     build_id: str,
     running: int | None,
     silent: bool,
+    open_to: str,
     as_json: bool,
 ) -> None:
     """List hosts; all conditions have to hold."""
@@ -46,11 +50,29 @@ def list_verb(
         "build_id": build_id,
         "running": running,
         "silent": "true" if silent else "",
+        "open_to": open_to,
     }
     found = [one for page in client.pages(HostPage, "/hosts", query) for one in page.items]
     now = datetime.now(tz=UTC)
     head = ("ID", "NAME", "CHANNEL", "KERNEL", "LIVEPATCH", "SEEN", "LABELS")
     say(found, table(head, [_row(one, now) for one in found], empty="(no host)"), as_json=as_json)
+
+
+@host.command("export")
+@click.option("--selector", default="", help="By labels, e.g. env=prod,zone in (a,b).")
+@click.option("--group", default="", help="Of a group.")
+@click.option("--channel", default="", help="That follow a channel.")
+@click.option("--open-to", default="", metavar="CVE", help="On which a livepatch for their kernel would close it.")
+@format_option
+@output_option
+@client_of
+def export_verb(
+    client: Client, *, selector: str, group: str, channel: str, open_to: str, kind: str, output: Path | None
+) -> None:
+    """Write all hosts, or some, for a spreadsheet or another program."""
+    query = {"selector": selector, "group": group, "channel": channel, "open_to": open_to}
+    pages = client.pages(HostPage, "/hosts", query)
+    export((one for page in pages for one in page.items), host_row, kind=kind, output=output)
 
 
 @host.command("show")

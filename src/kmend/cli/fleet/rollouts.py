@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from kmend.cli.fleet.client import Client, part
+from kmend.cli.fleet.export import export, format_option, output_option, rollout_row
 from kmend.cli.fleet.options import client_of, json_option, reason_option, say
 from kmend.cli.fleet.words import seconds, table, target, wave
 from kmend.model.protocol import NewRollout, Reason, Rollback, RolloutHostPage, RolloutPage
@@ -82,6 +84,16 @@ def list_verb(client: Client, *, state: str, as_json: bool) -> None:
     rows = [(one.id, one.plan.name, one.plan.channel, one.state.value, _waves(one), one.reason) for one in found]
     head = ("ID", "NAME", "CHANNEL", "STATE", "WAVE", "BECAUSE")
     say(found, table(head, rows, empty="(no rollout)"), as_json=as_json)
+
+
+@rollout.command("export")
+@format_option
+@output_option
+@client_of
+def export_verb(client: Client, *, kind: str, output: Path | None) -> None:
+    """Write all rollouts, the newest first, for a spreadsheet or another program."""
+    pages = client.pages(RolloutPage, "/rollouts")
+    export((one for page in pages for one in page.items), rollout_row, kind=kind, output=output)
 
 
 @rollout.command("show")

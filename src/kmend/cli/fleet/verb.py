@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from kmend.cli.fleet import hosts, rollouts, things, tokens
+from kmend.cli.fleet import hosts, rollouts, things, tokens, webhooks
 from kmend.cli.fleet.client import Client
+from kmend.cli.fleet.export import FORMATS, event_row, export, output_option
 from kmend.cli.fleet.options import client_of, json_option, limit_option, say
 from kmend.cli.fleet.words import ago, table
 from kmend.kit.errors import InputError
@@ -59,7 +60,15 @@ def fleet(
     context.obj = connect
 
 
-for _group in (hosts.host, rollouts.rollout, tokens.token, things.channel, things.group, things.block):
+for _group in (
+    hosts.host,
+    rollouts.rollout,
+    tokens.token,
+    things.channel,
+    things.group,
+    things.block,
+    webhooks.webhook,
+):
     fleet.add_command(_group)
 
 
@@ -80,11 +89,19 @@ def summary_verb(client: Client, *, as_json: bool) -> None:
 @fleet.command("events")
 @click.option("--host", default="", help="Only of this host (id).")
 @click.option("--rollout", default="", help="Only of this rollout (id).")
+@click.option("--export", "kind", type=FORMATS, help="All of them for a spreadsheet or another program instead.")
+@output_option
 @limit_option
 @json_option
 @client_of
-def events_verb(client: Client, *, host: str, rollout: str, limit: int, as_json: bool) -> None:
+def events_verb(
+    client: Client, *, host: str, rollout: str, kind: str | None, output: Path | None, limit: int, as_json: bool
+) -> None:
     """Show what happened, the newest first."""
+    if kind:
+        pages = client.pages(EventPage, "/events", {"host": host, "rollout": rollout})
+        export((one for page in pages for one in page.items), event_row, kind=kind, output=output)
+        return
     found = client.get(EventPage, "/events", {"host": host, "rollout": rollout, "limit": limit}).items
     now = datetime.now(tz=UTC)
     rows = [(ago(event.at, now), event.kind.value, event.text) for event in found]

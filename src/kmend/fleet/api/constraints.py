@@ -7,6 +7,7 @@ from typing import Any
 from kmend.fleet.api.call import LONGEST_PAGE
 from kmend.fleet.checks import HIGHEST
 from kmend.model.rollout import RolloutState, Stage
+from kmend.model.webhook import Happening
 
 _KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 _VALUE = r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
@@ -62,6 +63,12 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("TokenRequest", "labels"): LABELS,
     ("TokenRequest", "name"): WORDS,
     ("TokenRequest", "uses"): NUMBER,
+    ("WebhookRequest", "happenings"): {"maxItems": len(Happening)},
+    ("WebhookRequest", "name"): WORDS,
+    ("WebhookRequest", "url"): {
+        "maxLength": 2000,
+        "pattern": r"^https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[1-9][0-9]{0,3})?(/[!$-;=?-Z_a-z~]*)?$",
+    },
     ("Wave", "percent"): {"exclusiveMinimum": 0, "maximum": 100},
     ("Wave", "selector"): SELECTOR,
     ("Wave", "soak"): {"minimum": 0, "maximum": _YEAR},

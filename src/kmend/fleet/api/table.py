@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmend.fleet.api import agents, hosts, rollouts, things, tokens
+from kmend.fleet.api import agents, hosts, rollouts, things, tokens, webhooks
 from kmend.fleet.api.endpoint import Endpoint
 
 PREFIX = "/api/v1"
@@ -12,4 +12,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *rollouts.ENDPOINTS,
     *things.ENDPOINTS,
     *tokens.ENDPOINTS,
+    *webhooks.ENDPOINTS,
 )

@@ -19,8 +19,10 @@ from kmend.fleet.store.listening import listen
 from kmend.fleet.store.log import add_event
 from kmend.fleet.store.rollouts import find_rollout, rollouts_for, set_stage, stages_of
 from kmend.fleet.store.things import blocks_for, find_channel
+from kmend.fleet.store.webhooks import add_notice
 from kmend.model.fleet import Block, Channel, EventKind, Host, HostReport, Offer, OfferAction
 from kmend.model.rollout import IN_FLIGHT, Rollout, RolloutState, Situation, Stage
+from kmend.model.webhook import Happening
 
 JUDGE_AT_LATEST = timedelta(seconds=30)
 """Rollouts are judged beside the check-ins (kmend.fleet.judging); when nobody did for so long, a check-in does."""
@@ -110,6 +112,8 @@ class _Round:
         for one in seen:
             text = f"{host.name} {one.text}"
             add_event(self.connection, one.kind, text, now=self.hearing.now, host=host.id)
+            if one.kind == EventKind.QUARANTINED:
+                add_notice(self.connection, Happening.QUARANTINED, text, now=self.hearing.now, host=host.id)
         return bool(troubles)
 
     def _matter(self, channel: str, build_id: str) -> _Matter:

@@ -14,10 +14,13 @@ from kmend.fleet.store.choose import below_target, count_each, heard_since, in_o
 from kmend.fleet.store.log import add_event
 from kmend.fleet.store.rollouts import save_rollout
 from kmend.fleet.store.tables import BLOCKS, HOSTS, PARTS, TARGETS
+from kmend.fleet.store.webhooks import add_notice
 from kmend.model.fleet import EventKind
-from kmend.model.rollout import IN_FLIGHT, Health, Rollout, Stage, Tally
+from kmend.model.rollout import IN_FLIGHT, Health, Rollout, RolloutState, Stage, Tally
+from kmend.model.webhook import Happening
 
 _IN_FLIGHT = [stage.value for stage in IN_FLIGHT]
+_TOLD_AS = {RolloutState.STOPPED: Happening.STOPPED, RolloutState.FINISHED: Happening.FINISHED}
 _TROUBLES = {"failed": HOSTS.c.failed, "quarantined": HOSTS.c.quarantined, "rebooted": HOSTS.c.rebooted}
 
 
@@ -94,6 +97,7 @@ def keep_judgement(connection: sa.Connection, rollout: Rollout, health: Health, 
     if (after.state, after.wave) != (rollout.state, rollout.wave):
         text = f"rollout “{rollout.plan.name}”: {judged.because}"
         add_event(connection, EventKind.ROLLOUT, text, now=now, rollout=rollout.id)
+        add_notice(connection, _TOLD_AS.get(after.state, Happening.WAVE), text, now=now, rollout=rollout.id)
     return after
 
 

@@ -253,3 +253,30 @@ LISTENING = sa.Table(
     sa.Column("silent_before", Moment),
     sa.Column("grace_until", Moment),
 )
+
+WEBHOOKS = sa.Table(
+    "webhooks",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("secret", sa.String(64), nullable=False),
+    sa.Column("happenings", sa.Text, nullable=False),
+    sa.Column("created", Moment, nullable=False),
+)
+
+DELIVERIES = sa.Table(
+    "deliveries",
+    METADATA,
+    sa.Column("id", _COUNTED, primary_key=True),
+    sa.Column("webhook_id", sa.String(40), sa.ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("notice", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due", Moment, nullable=False),
+    sa.Column("claimed", Moment),
+    sa.Column("status", sa.Integer),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Index(None, "state", "due"),
+    sa.Index(None, "webhook_id", "state"),
+)

@@ -1,5 +1,6 @@
 """kmend serve and kmend fleet as they are typed: a real server, real TLS, real requests."""
 
+import csv
 import json
 import shutil
 import signal
@@ -12,6 +13,7 @@ from kmend.model import wire
 from makers.fleet import make_report
 from makers.listening import serving
 from makers.nouns import KERNEL, make_built
+from makers.receiver import running_receiver
 
 SECRET = "ab" * 32
 
@@ -100,6 +102,46 @@ def test_hosts_can_be_changed_and_removed(server, fleet):
     assert (changed["labels"], changed["channel"]) == ({"rack": "7"}, "edge")
     assert "removed" in fleet("host", "remove", host)
     assert "There is no host" in fleet("host", "show", host, code=1)
+
+
+def test_webhooks(fleet):
+    """Made, tried, listed and deleted; one that nobody listens at says so."""
+    with running_receiver() as receiver:
+        made = fleet("webhook", "create", "chat", f"{receiver.address}/x", "--on", "rollout.stopped", "--json")
+        name = made["webhook"]["id"]
+        assert "It arrived: 204." in fleet("webhook", "test", name)
+        assert len(receiver.got) == 1
+    assert "rollout.stopped" in fleet("webhook", "list")
+    assert made["secret"] not in fleet("webhook", "list")
+    assert "did not arrive" in fleet("webhook", "test", name, code=1)
+    assert "no answer" in fleet("webhook", "deliveries", name)
+    assert "deleted" in fleet("webhook", "delete", name)
+    assert "There is no webhook" in fleet("webhook", "test", name, code=1)
+
+
+def test_lists_are_exported(server, fleet, tmp_path):
+    """As CSV that no spreadsheet runs, and as JSON; all pages of them, or what was asked for."""
+    name = "=HYPERLINK(1)"
+    for number in range(3):
+        host, credential = enrol(server, fleet, f"{name}{number}", f"{number + 100:064x}")
+        speak(server, "/check-in", bearer=credential, body=wire.plain(make_report(3, note="@x", held="-1\n2")))
+    file = tmp_path / "hosts.csv"
+    fleet("host", "export", "--selector", "zone=a", "--output", file)
+    rows = list(csv.DictReader(file.open(newline="")))
+    mine = [row for row in rows if name in row["name"]]
+    assert {row["name"] for row in mine} == {f"'{name}{number}" for number in range(3)}
+    assert (mine[0]["livepatch"], mine[0]["held"], mine[0]["build_id"]) == ("3", "'-1\n2", KERNEL.build_id)
+    found = json.loads(fleet("host", "export", "--format", "json"))
+    assert host in {one["id"] for one in found}
+    assert json.loads(fleet("host", "export", "--format", "json", "--selector", "zone=none")) == []
+    assert fleet("host", "export", "--selector", "zone=none") == ""
+    fleet("rollout", "create", "ef" * 20 + "=1", "--name", "+1", "--json")
+    assert "'+1" in fleet("rollout", "export")
+    assert "rollout" in {one["kind"] for one in json.loads(fleet("events", "--export", "json"))}
+    assert fleet("events", "--export", "csv").startswith("id,at,kind,host,rollout,text")
+    assert fleet("host", "list", "--open-to", "CVE-2026-53249", "--json") == []
+    assert "is no CVE id" in fleet("host", "list", "--open-to", "heartbleed", code=1)
+    assert "cannot be written" in fleet("host", "export", "--output", tmp_path / "no" / "file", code=1)
 
 
 def test_channels_groups_blocks_and_tokens(fleet):
