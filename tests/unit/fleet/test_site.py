@@ -1,5 +1,6 @@
 """The dashboard and the metrics, through the real application."""
 
+import json
 import re
 from contextlib import closing
 from html.parser import HTMLParser
@@ -9,12 +10,14 @@ from urllib.parse import urlencode
 
 import pytest
 
+from kmend.agent import sync, view
+from kmend.agent.metrics import exposition
 from kmend.fleet.site.visit import form_token
 from kmend.model import wire
 from kmend.model.host import AgentPhase
 from kmend.model.rollout import Wave
 from makers.fleet import make_plan, make_report
-from makers.nouns import KERNEL
+from makers.nouns import KERNEL, NOW
 from makers.server import TalkingServer
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -286,7 +289,7 @@ def test_forms_from_elsewhere_do_nothing(server, pages):
 def test_what_is_not_there_or_cannot_be_is_said_on_a_page(server):
     """With a status that fits."""
     log_in(server, server.token("admin"))
-    for path, status in (
+    for path, code in (
         ("/hosts/nobody", 404),
         ("/hosts/a%00b", 400),
         ("/rollouts/none", 404),
@@ -300,7 +303,7 @@ def test_what_is_not_there_or_cannot_be_is_said_on_a_page(server):
         ("/access?cursor=WyJhIl0=", 404),
     ):
         answer = server.request("GET", path)
-        assert answer.status_code == status, path
+        assert answer.status_code == code, path
         assert Outline(answer.text).open == []
         assert "<script" not in answer.text
 
@@ -377,3 +380,28 @@ def test_alert_rules_speak_of_metrics_that_exist(server):
     used = set(re.findall(r"\bkmend_\w+", rules))
     assert used
     assert used <= known
+
+
+def test_the_picture_for_grafana_speaks_of_metrics_that_exist(server, machine):
+    """packaging/grafana/kmend-fleet.json: names and labels are the server's or an agent's."""
+    fill(server)
+    answer = server.request("GET", "/metrics", headers={"Authorization": f"Bearer {server.token('viewer')}"})
+    host = machine.host()
+    sync.check(host)
+    labels = {}
+    text = answer.text + exposition(view.status(host), now=NOW)
+    for name, inside in re.findall(r"^(\w+)(?:\{(.*)\})? ", text, re.MULTILINE):
+        labels.setdefault(name, set()).update(re.findall(r'(\w+)="', inside))
+    board = json.loads((Path(__file__).parents[3] / "packaging/grafana/kmend-fleet.json").read_text())
+    targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
+    assert len(targets) > 15
+    for target in targets:
+        [name] = set(re.findall(r"\bkmend_\w+", target["expr"]))
+        asked = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) - {"instance"}
+        asked |= set(re.findall(r"(\w+)=", re.sub("==", "", target["expr"])))
+        asked |= {one for inside in re.findall(r"by \(([^)]*)\)", target["expr"]) for one in inside.split(", ")}
+        assert name in labels
+        assert asked <= labels[name], target
+    places = [panel["gridPos"] for panel in board["panels"]]
+    assert all(one["x"] + one["w"] <= 24 for one in places)
+    assert len({panel["id"] for panel in board["panels"]}) == len(places)

@@ -29,9 +29,11 @@ from kmend.fleet.site.hosts import host, host_list
 from kmend.fleet.site.livepatches import cves, livepatch, livepatch_list
 from kmend.fleet.site.rollouts import act_on_rollout, rollout, rollout_list
 from kmend.fleet.site.visit import COOKIE, check_form, cookie_of, form_token, visit
+from kmend.fleet.store.livepatches import sample
 from kmend.fleet.store.log import newest_event
 from kmend.fleet.store.rollouts import rollouts
 from kmend.fleet.store.summary import running_counts, stage_counts, summary
+from kmend.fleet.store.webhooks import count_waiting
 from kmend.kit.errors import KmendError
 from kmend.model.fleet import Role
 
@@ -228,6 +230,8 @@ class _Site:
                 running=running_counts(connection),
                 rollouts=found,
                 stages=stage_counts(connection, [one.id for one in found]),
+                exposed=sample(connection, now=self.server.clock()),
+                notices=count_waiting(connection),
             )
         return PlainTextResponse(render(counted), media_type=MEDIA_TYPE)
 

@@ -116,6 +116,12 @@ def deliveries(
     return [_delivery(row) for row in connection.execute(wanted.limit(most))]
 
 
+def count_waiting(connection: sa.Connection) -> int:
+    """How many notices wait, for all webhooks together."""
+    mine = DELIVERIES.c.state == DeliveryState.WAITING.value
+    return int(connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one())
+
+
 def anything_due(connection: sa.Connection, *, now: datetime) -> bool:
     """Whether a notice is to be sent."""
     return bool(connection.execute(sa.select(DELIVERIES.c.id).where(_due(now)).limit(1)).first())
