@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from kmend.model.fleet import Channel, Host, HostReport
+from kmend.model.fleet import Channel, Host, HostReport, Role, Token
 from kmend.model.host import AgentPhase, Quarantine
 from kmend.model.rollout import Health, Limits, Rollout, RolloutPlan, RolloutState, Situation, Stage, Target, Wave
 from makers.nouns import KERNEL, NOW
@@ -63,3 +63,10 @@ def make_rollout(number=3, *, state=RolloutState.RUNNING, wave=0, cuts=None, wav
 def seen_by_host(rollout, *, health=None, stage=Stage.WAITING):
     """The rollout as a host sees it."""
     return Situation(rollout=rollout, health=health or Health(), stage=stage)
+
+
+def make_token(key="t1", **more):
+    """A token."""
+    basis = {"id": key, "name": "ci", "role": Role.ADMIN, "created": NOW, "expires": None, "revoked": None}
+    rest = {"last_used": None, "uses_left": None, "channel": "", "labels": {}}
+    return Token(**{**basis, **rest, **more})

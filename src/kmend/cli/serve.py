@@ -59,7 +59,7 @@ def serve(
     The address of a PostgreSQL database may also stand in KMEND_DATABASE, where other users of the machine do not
     see its password. SIGTERM and Ctrl-C end it when the requests under way are answered.
     """
-    folder = state or _state_folder()
+    folder = state or state_folder()
     if repository is not None and not (repository / "metadata").is_dir():
         raise InputError(
             f"{repository} is no repository: it has no metadata folder.", hint="`kmend release init`."
@@ -67,7 +67,7 @@ def serve(
     allow_many_connections()
     tls = None if no_tls else _certificate(folder, certificate, key, names)
     with _listening(listen) as sock:
-        database = open_database(url or os.environ.get("KMEND_DATABASE") or f"sqlite:///{folder}/fleet.db")
+        database = open_database(database_address(url, folder))
         try:
             _say_where(sock, tls)
             _hand_out_token(database, admin_token_file, again=new_admin_token)
@@ -99,7 +99,12 @@ def _config(app: object, tls: Certificate | None, trusted_proxy: str) -> uvicorn
     )
 
 
-def _state_folder() -> Path:
+def database_address(url: str | None, folder: Path) -> str:
+    """The database that was asked for, else the environment's, else the one in the state folder."""
+    return url or os.environ.get("KMEND_DATABASE") or f"sqlite:///{folder}/fleet.db"
+
+
+def state_folder() -> Path:
     """Where root's server keeps its things, and everybody else's (XDG Base Directory Specification)."""
     if os.getuid() == 0:
         return Path("/var/lib/kmend-fleet")

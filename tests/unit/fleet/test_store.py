@@ -23,9 +23,9 @@ from kmend.fleet.store.hosts import (
 )
 from kmend.fleet.store.tables import METADATA
 from kmend.kit.errors import InputError, MachineError
-from kmend.model.fleet import Block, Channel, EventKind, Group, Role, Token
+from kmend.model.fleet import Block, Channel, EventKind, Group
 from kmend.model.labels import parse_selector
-from makers.fleet import make_host, make_report
+from makers.fleet import make_host, make_report, make_token
 from makers.nouns import KERNEL, NOW
 
 
@@ -146,13 +146,6 @@ def test_channels_groups_and_blocks(database):
         assert [block.reason for block in things.blocks_for(connection, KERNEL.build_id)] == ["worse"]
         assert things.remove_block(connection, KERNEL.build_id, 3)
         assert not things.remove_group(connection, "db")
-
-
-def make_token(key="t1", **more):
-    """A token."""
-    basis = {"id": key, "name": "ci", "role": Role.ADMIN, "created": NOW, "expires": None, "revoked": None}
-    rest = {"last_used": None, "uses_left": None, "channel": "", "labels": {}}
-    return Token(**{**basis, **rest, **more})
 
 
 def test_a_token_holds_until_it_expires_or_is_revoked(database):

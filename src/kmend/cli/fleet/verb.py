@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kmend.cli.fleet import hosts, rollouts, things, tokens, webhooks
+from kmend.cli.fleet import backup, hosts, rollouts, things, tokens, webhooks
 from kmend.cli.fleet.client import Client
 from kmend.cli.fleet.export import FORMATS, event_row, export, output_option
 from kmend.cli.fleet.options import client_of, json_option, limit_option, say
@@ -70,6 +70,8 @@ for _group in (
     webhooks.webhook,
 ):
     fleet.add_command(_group)
+for _verb in (backup.backup_verb, backup.restore_verb):
+    fleet.add_command(_verb)
 
 
 @fleet.command("summary")

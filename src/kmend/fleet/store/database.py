@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -23,6 +21,7 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 
+from kmend.fleet.store.schema import migrate
 from kmend.kit.errors import BusyError, InputError, MachineError
 
 _log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Database:
         Raises:
             MachineError: The database does not answer.
         """
-        with _answering(), self.engine.connect() as connection:
+        with answering(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -58,7 +57,7 @@ class Database:
             BusyError: Somebody else added the same thing at the same moment. Nothing was written.
         """
         writer = self.engine.execution_options(kmend_writes=True)
-        with _answering(), self.turn or nullcontext(), writer.begin() as connection:
+        with answering(), self.turn or nullcontext(), writer.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -70,28 +69,22 @@ def open_database(url: str, *, connections: int = 8) -> Database:
     """The database at an address, brought to the newest schema.
 
     Raises:
-        InputError: The address cannot be used.
+        InputError: The address cannot be used, or the database is of a newer kmend.
         MachineError: The database does not answer.
     """
-    engine = _engine(url, connections)
+    engine = engine_for(url, connections=connections)
     database = Database(engine=engine, turn=threading.Lock() if engine.dialect.name == "sqlite" else None)
-    with _answering():
+    with answering():
         migrate(engine)
     return database
 
 
-def migrate(engine: sa.Engine, *, revision: str = "head") -> None:
-    """Bring the schema to a revision. Safe to run by several replicas at once: one does it, the others wait."""
-    with engine.execution_options(kmend_writes=True).begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(5170236341)"))
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+def engine_for(url: str, *, connections: int = 1) -> sa.Engine:
+    """Connections to the database at an address, which has not been looked at.
 
-
-def _engine(url: str, connections: int) -> sa.Engine:
+    Raises:
+        InputError: The address cannot be used.
+    """
     try:
         address = sa.make_url(url)
         if address.drivername == "postgresql":
@@ -142,7 +135,13 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
+    """What goes wrong with a database inside, as kmend's errors.
+
+    Raises:
+        MachineError: It does not answer.
+        BusyError: Somebody else added the same thing at the same moment.
+    """
     try:
         yield
     except (OperationalError, InterfaceError, sa.exc.TimeoutError) as error:

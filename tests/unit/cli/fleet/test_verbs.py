@@ -212,6 +212,28 @@ def test_a_second_start_keeps_everything_and_ends_well(tmp_path):
         assert said["listening"].startswith("http://")
 
 
+def test_backup_and_restore(type_in, tmp_path):
+    """While the server runs; and back, into an empty state folder or over a full one with --force only."""
+    with serving(tmp_path / "one", "--no-tls") as (_, said):
+        code, out, _ = type_in("fleet", "backup", tmp_path / "backup", "--state", tmp_path / "one")
+        assert (code, "database sqlite, schema 0" in out) == (0, True)
+        token = said["admin token"].split()[0]
+    code, out, err = type_in("fleet", "backup", tmp_path / "backup", "--state", tmp_path / "one")
+    assert (code, "--force" in err) == (1, True)
+    words = ("fleet", "restore", tmp_path / "backup", "--state", tmp_path / "two")
+    code, out, _ = type_in(*words, "--json")
+    assert (code, json.loads(out)["database"]) == (0, "sqlite")
+    code, _, err = type_in(*words)
+    assert (code, "--force" in err) == (1, True)
+    assert type_in(*words, "--force")[0] == 0
+    with serving(tmp_path / "two", "--no-tls") as (_, said):
+        assert "admin token" not in said
+        answer = urllib3.request(
+            "GET", f"{said['listening']}/api/v1/whoami", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert answer.status == 200
+
+
 def test_what_cannot_be_served(type_in, tmp_path):
     """Each ends with one clear message."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
