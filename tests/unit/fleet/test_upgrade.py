@@ -71,7 +71,14 @@ def rows():
         },
         "rollout_targets": {"rollout_id": rollout.id, "build_id": build_id, "number": number},
         "parts": {"rollout_id": rollout.id, "host_id": host.id, "stage": "offered", "offered": at, "changed": at},
-        "events": {"id": 1, "at": at, "kind": EventKind.UPDATED.value, "host": host.id, "rollout": "", "text": "it was so"},
+        "events": {
+            "id": 1,
+            "at": at,
+            "kind": EventKind.UPDATED.value,
+            "host": host.id,
+            "rollout": "",
+            "text": "it was",
+        },
         "audit": {"id": 1, "at": at, "actor": "me", "action": "pause", "subject": "r1", "detail": ""},
         "lockouts": {"source": "token 1.2.3.4", "failures": 3, "since": at},
     }
