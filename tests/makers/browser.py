@@ -11,6 +11,19 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
+_QUIET = (
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Nothing but the test's own server is there, whatever the browser would like to ask.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
 PHONE = (360, 740)
 DESK = (1280, 900)
 
@@ -26,7 +39,7 @@ def running_browser(programs):
     """A browser that forgets all at its end, and whose log can be read."""
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
-    words = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+    words = [*_QUIET]
     if os.getuid() == 0:
         words.append("--no-sandbox")  # root has none
     for word in words:

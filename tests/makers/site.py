@@ -89,6 +89,8 @@ def fill_fleet(server, repository):
             3: make_report(failure=troubled),
         }
         server.check_in(host, report.get(number, make_report(1, agent="kmend-agent 0.1.0")))
+    hook = {"name": "chat", "url": "https://chat.example.org/hooks/kmend", "happenings": ["rollout.stopped"]}
+    server.ask("POST", "/webhooks", json=hook)
     with server.database.writing() as connection:
         for hours in range(200, 1, -1):
             moment = server.now.replace(minute=0, second=0, microsecond=0)

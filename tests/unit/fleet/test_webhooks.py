@@ -263,3 +263,17 @@ def test_a_running_server_sends_by_itself(sqlite, receiver):
             while deliveries(server, webhook)[0][1] != "done":
                 pass
         assert len(receiver.got) == 1
+
+
+def test_admins_see_how_webhooks_do(server, receiver):
+    """On the page about access: what the last notice came to."""
+    webhook, _ = make(server, receiver, name="the <chat>")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    server.request("POST", "/login", content=f"token={server.token('admin')}", headers=form)
+    assert "none yet" in server.request("GET", "/access").text
+    receiver.status = 500
+    server.ask("POST", f"/webhooks/{webhook}/test")
+    send(server)
+    page = server.request("GET", "/access").text
+    for words in ("the &lt;chat&gt;", "everything", "waiting", "it answered 500"):
+        assert words in page

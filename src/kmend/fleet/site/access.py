@@ -1,4 +1,4 @@
-"""Tokens and the audit log, for admins."""
+"""Tokens, webhooks and the audit log, for admins."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import sqlalchemy as sa
 from kmend.fleet.api.call import Call, cursor_number, make_cursor
 from kmend.fleet.store.log import audit
 from kmend.fleet.store.tokens import tokens
+from kmend.fleet.store.webhooks import deliveries, webhooks
 from kmend.model.fleet import Token
 
 _PAGE = 50
 
 
 def access(connection: sa.Connection, call: Call) -> dict[str, object]:
-    """All tokens, and a page of the audit log."""
+    """All tokens and webhooks, and a page of the audit log."""
     found = audit(connection, before=cursor_number(call.cursor()), most=_PAGE + 1)
     return {
         "tokens": [{"token": one, "state": _state(one, call)} for one in tokens(connection)],
+        "webhooks": [
+            {"webhook": one, "last": next(iter(deliveries(connection, one.id, most=1)), None)}
+            for one in webhooks(connection)
+        ],
         "records": found[:_PAGE],
         "next": make_cursor(str(found[_PAGE - 1].id)) if len(found) > _PAGE else "",
     }

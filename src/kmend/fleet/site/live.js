@@ -6,6 +6,7 @@
   let source = null;
   let waits = false;
   let last = after;
+  let pause = 700;
 
   const say = (text) => { words.textContent = text; };
 
@@ -14,6 +15,7 @@
 
   const refresh = async () => {
     waits = false;
+    const begun = performance.now();
     const answer = await fetch(location.href, { credentials: "same-origin" });
     if (answer.redirected || !answer.ok) {
       stop();
@@ -21,17 +23,19 @@
       return;
     }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // A page of a large fleet takes its time, so it is asked for less often.
+    pause = Math.max(700, 10 * (performance.now() - begun));
     for (const part of document.querySelectorAll("[data-live]")) {
       const now = fresh.getElementById(part.id);
       if (now && now.innerHTML !== part.innerHTML && !inUse(part)) part.replaceChildren(...now.childNodes);
     }
   };
 
-  // Many events at once are one look.
+  // Many events soon after each other are one look.
   const soon = () => {
     if (waits) return;
     waits = true;
-    setTimeout(() => refresh().catch(() => say("Not live. The server does not answer.")), 700);
+    setTimeout(() => refresh().catch(() => say("Not live. The server does not answer.")), pause);
   };
 
   const stop = () => { if (source) source.close(); source = null; };
