@@ -21,7 +21,7 @@ HIGHEST = 1_000_000
 """Of a livepatch's number, and of concurrent hosts."""
 _WAVES = 20
 _KERNELS = 100
-_QUARANTINES = 200
+QUARANTINES = 200
 _YEAR = 366 * 24 * 3600
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -96,8 +96,8 @@ def check_report(report: HostReport) -> None:
     check_build_id(report.kernel.build_id)
     if report.running is not None:
         check_number(report.running, what="the running livepatch's number")
-    if len(report.quarantined) > _QUARANTINES:
-        raise InputError(f"{len(report.quarantined)} quarantines are too many; {_QUARANTINES} is the most.")
+    if len(report.quarantined) > QUARANTINES:
+        raise InputError(f"{len(report.quarantined)} quarantines are too many; {QUARANTINES} is the most.")
     words = {"release": report.kernel.release, "boot_id": report.boot_id}
     for name, value in words.items():
         check_words(value, what=name)
@@ -147,6 +147,19 @@ def check_shape(kind: Any, value: object, *, lenient: bool) -> None:
     elif origin in {types.UnionType, typing.Union} and value is not None:
         for one in inner:
             check_shape(one, value, lenient=lenient)
+
+
+def known_part(kind: Any, value: object) -> object:
+    """Decoded JSON without the fields that a noun does not know."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = _hints(kind)
+        return {name: known_part(hints[name], part) for name, part in value.items() if name in hints}
+    if origin is tuple and isinstance(value, list):
+        return [known_part(inner[0], one) for one in value]
+    if origin in {types.UnionType, typing.Union}:
+        return known_part(next((one for one in inner if is_dataclass(one)), None), value)
+    return value
 
 
 @cache

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from kmend.fleet.acts import Actor, UnknownError
-from kmend.fleet.checks import check_plain, check_shape
+from kmend.fleet.checks import check_plain, check_shape, known_part
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing
 from kmend.kit.errors import BugError, InputError
@@ -100,6 +100,8 @@ class Call:
             value = json.loads(self.body.decode(), parse_float=_number, object_pairs_hook=_object)
         except (ValueError, RecursionError):
             raise InputError("The body is not JSON.", hint="Send JSON in UTF-8.") from None
+        if kind in LENIENT:
+            value = known_part(kind, value)
         check_plain(value)
         check_shape(kind, value, lenient=kind in LENIENT)
         try:

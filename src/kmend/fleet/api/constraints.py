@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kmend.fleet.api.call import LONGEST_PAGE
-from kmend.fleet.checks import HIGHEST
+from kmend.fleet.checks import HIGHEST, QUARANTINES
 from kmend.model.rollout import RolloutState, Stage
 from kmend.model.webhook import Happening
 
@@ -15,12 +15,15 @@ _PART = rf"(!? *{_KEY}|{_KEY} *(==|=|!=) *{_VALUE}|{_KEY} +(in|notin) *\({_VALUE
 _YEAR = 366 * 24 * 3600
 
 WORDS = {"minLength": 1, "maxLength": 255, "pattern": r"^[^\u0000]*\S[^\u0000]*$"}
-REASON = {"maxLength": 1000, "pattern": r"^[^\u0000]*$"}
+PLAIN = {"pattern": r"^[^\u0000]*$"}
+REASON = {"maxLength": 1000, **PLAIN}
+NOTE = {"maxLength": 2000, **PLAIN}
 NAME = {"pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}
 CHANNEL = {"pattern": "^(?!(root|targets|snapshot|timestamp)$)[a-z][a-z0-9-]{0,31}$"}
 NO_CHANNEL = {"pattern": "^([a-z][a-z0-9-]{0,31})?$"}
 BUILD_ID = {"pattern": "^[0-9a-f]{16,128}$"}
 NUMBER = {"minimum": 1, "maximum": HIGHEST}
+ANY_NUMBER = {"minimum": -(1 << 53), "maximum": 1 << 53}
 SELECTOR = {"maxLength": 1000, "pattern": f"^({_PART}(,{_PART})*)?$"}
 SECRET = {"pattern": "^[0-9a-f]{64}$"}
 LABELS = {
@@ -38,16 +41,31 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("Enrolment", "labels"): LABELS,
     ("Enrolment", "name"): WORDS,
     ("Enrolment", "secret"): SECRET,
+    ("Failure", "build_id"): PLAIN,
+    ("Failure", "number"): ANY_NUMBER,
+    ("Failure", "reason"): PLAIN,
     ("GroupChange", "selector"): SELECTOR,
     ("HostChange", "channel"): CHANNEL,
     ("HostChange", "labels"): LABELS,
     ("HostChange", "name"): WORDS,
+    ("HostReport", "agent"): NOTE,
+    ("HostReport", "boot_id"): WORDS,
+    ("HostReport", "held"): NOTE,
+    ("HostReport", "note"): NOTE,
+    ("HostReport", "quarantined"): {"maxItems": QUARANTINES},
+    ("HostReport", "running"): NUMBER,
+    ("Kernel", "build_id"): BUILD_ID,
+    ("Kernel", "release"): WORDS,
+    ("Kernel", "version"): PLAIN,
     ("Limits", "failed"): POINTS,
     ("Limits", "quarantined"): POINTS,
     ("Limits", "rebooted"): POINTS,
     ("Limits", "silent"): POINTS,
     ("NewRollout", "group"): {"pattern": "^([a-z0-9][a-z0-9-]{0,62})?$"},
     ("NewSecret", "secret"): SECRET,
+    ("Quarantine", "build_id"): PLAIN,
+    ("Quarantine", "number"): ANY_NUMBER,
+    ("Quarantine", "reason"): PLAIN,
     ("Reason", "reason"): REASON,
     ("Rollback", "reason"): REASON,
     ("RolloutPlan", "channel"): CHANNEL,

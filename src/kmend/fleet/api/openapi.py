@@ -14,7 +14,7 @@ from typing import Any
 
 from kmend import __version__
 from kmend.fleet.api.call import LENIENT
-from kmend.fleet.api.constraints import FIELDS, NOUNS, PATH, QUERY
+from kmend.fleet.api.constraints import FIELDS, NOUNS, PATH, PLAIN, QUERY
 from kmend.fleet.api.endpoint import CURSOR, Bearer, Endpoint
 from kmend.fleet.api.problems import MEDIA_TYPE
 from kmend.fleet.api.table import PREFIX
@@ -128,7 +128,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             "name": one.name,
             "in": "query",
             "description": one.about,
-            "schema": {**_PRIMITIVES[one.kind], **QUERY.get(one.name, {})},
+            "schema": {**_PRIMITIVES[one.kind], **QUERY.get(one.name, PLAIN if one.kind is str else {})},
         }
         for one in endpoint.query
     ]
