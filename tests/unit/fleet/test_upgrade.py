@@ -77,7 +77,7 @@ def rows():
             "kind": EventKind.UPDATED.value,
             "host": host.id,
             "rollout": "",
-            "text": "it was",
+            "text": "it was so",
         },
         "audit": {"id": 1, "at": at, "actor": "me", "action": "pause", "subject": "r1", "detail": ""},
         "lockouts": {"source": "token 1.2.3.4", "failures": 3, "since": at},

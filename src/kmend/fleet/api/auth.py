@@ -16,6 +16,8 @@ from kmend.model.fleet import Role, Token
 
 _HOST = re.compile(r"kmend-host\.([0-9a-z-]{1,40})\.([0-9a-f]{64})")
 _RANKS = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
+_ADDRESS = 50
+"""Characters of an address that count; a proxy may pass on anything."""
 _NOTE_USE_EVERY = timedelta(minutes=1)
 
 
@@ -39,7 +41,7 @@ def token_of(database: Database, text: str, *, needs: Role, source: str, now: da
     Raises:
         RefusedError: It does not hold, may not, or its address has tried too often.
     """
-    source = f"token {source}"
+    source = f"token {source[:_ADDRESS]}"
     with database.reading() as connection:
         _not_locked(locked_until(connection, source, now=now), now)
         token = token_for(connection, text, now=now)
@@ -65,7 +67,7 @@ def host_of(database: Database, text: str, *, source: str, now: datetime) -> tup
     Raises:
         RefusedError: It is no host's (any more).
     """
-    source = f"host {source}"
+    source = f"host {source[:_ADDRESS]}"
     host_id, digest = host_credential(text)
     with database.reading() as connection:
         known = credentials_of(connection, host_id)

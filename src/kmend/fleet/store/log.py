@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from kmend.fleet.store.tables import AUDIT, EVENTS
+from kmend.fleet.store.tables import ACTOR_LENGTH, AUDIT, EVENTS
 from kmend.model.fleet import AuditRecord, Event, EventKind
 
 
@@ -22,7 +22,9 @@ def add_audit(
     connection: sa.Connection, action: str, subject: str, *, actor: str, now: datetime, detail: str = ""
 ) -> None:
     """Write down who changed what; in the same transaction as the change."""
-    connection.execute(sa.insert(AUDIT).values(at=now, actor=actor, action=action, subject=subject, detail=detail))
+    # A token's name may be as long as the column, and more stands before it.
+    shown = actor[:ACTOR_LENGTH]
+    connection.execute(sa.insert(AUDIT).values(at=now, actor=shown, action=action, subject=subject, detail=detail))
 
 
 def events(

@@ -175,12 +175,13 @@ EVENTS = sa.Table(
     sa.Index(None, "rollout", "id"),
 )
 
+ACTOR_LENGTH = 255
 AUDIT = sa.Table(
     "audit",
     METADATA,
     sa.Column("id", _COUNTED, primary_key=True),
     sa.Column("at", Moment, nullable=False),
-    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("actor", sa.String(ACTOR_LENGTH), nullable=False),
     sa.Column("action", sa.String(64), nullable=False),
     sa.Column("subject", sa.String(255), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),

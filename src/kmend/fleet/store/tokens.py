@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from kmend.fleet.store.tables import LOCKOUTS, TOKENS
 from kmend.model import wire
 from kmend.model.fleet import Role, Token
 
+_log = logging.getLogger(__name__)
 _WRITTEN = re.compile(r"kmend_([0-9a-z-]{1,40})\.([A-Za-z0-9_-]{20,100})")
 _SECRET = {"salt", "hash"}
 _WINDOW = timedelta(minutes=10)
@@ -103,6 +105,7 @@ def note_failure(connection: sa.Connection, source: str, *, now: datetime) -> No
     failures = 1 if fresh else row.failures + 1
     values = {"failures": failures, "since": now if fresh else row.since, "until": row.until}
     if failures % _FAILURES == 0:
+        _log.warning("%s tried %d tokens that do not hold, and is locked out for a while", source, failures)
         values["until"] = now + min(_FIRST_LOCK * 2 ** min(failures // _FAILURES - 1, 10), _LONGEST_LOCK)
     connection.execute(sa.update(LOCKOUTS).where(LOCKOUTS.c.source == source).values(**values))
 
