@@ -104,7 +104,8 @@ class Daemon:
             what = f"livepatch {decision.offered} is loaded" if done.applied else str(decision.verdict)
             self._say(logging.INFO, f"{what}: {decision.because}")
             self.server.note_refusal(self.host, decision)
-        self.server.check_in(self.host, news=True)
+        if self.server.check_in(self.host, news=True):  # it heard how this look ended, and wants something else
+            self.server.urgent = True
 
     @property
     def _interval(self) -> float:

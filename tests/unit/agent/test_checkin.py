@@ -317,6 +317,22 @@ def test_trouble_is_told_at_once(machine, server):
     assert server.reports[-1].running is None
 
 
+def test_after_trouble_the_host_goes_back_at_once(machine, server, made):
+    """What the server offers in answer to a quarantine does not wait for the next look, which is a late one."""
+    made.publish(2)
+    write(machine, "check_in_minutes = 1000\nsoak_minutes = 0\n")
+
+    def offers(report):
+        machine.log_on_load = [] if report.quarantined else ["BUG: unable to handle page fault for address: ffff"]
+        number = 1 if report.quarantined else 2
+        return make_offer("stay" if report.running == number else "apply", number)
+
+    server.offers = offers
+    run_for(machine, 300, daemon(machine))
+    assert [name for name, _ in machine.loaded] == ["kmend_2", "kmend_1"]
+    assert machine.livepatches() == ["kmend_1"]
+
+
 def test_a_failed_attempt_is_told_until_there_is_another(machine, server):
     """The same each time; one that succeeds ends it."""
     machine.refuse = 8
