@@ -263,9 +263,10 @@ def address_of(endpoint):
 def test_every_endpoint_wants_its_role_and_nothing_less(server, endpoint):
     """No token, a wrong one, a host's, and each role: who may not gets 401 or 403, whatever is asked."""
     more = {"json": {}} if endpoint.body else {}
+    method = "HEAD" if endpoint.stream else endpoint.method  # a stream's body would not end
 
     def status(**who):
-        return server.ask(endpoint.method, address_of(endpoint), **who, **more).status_code
+        return server.ask(method, address_of(endpoint), **who, **more).status_code
 
     assert status(role=None) == 401
     assert status(bearer="kmend_first-admin.wrongwrongwrongwrongwrong") == 401
