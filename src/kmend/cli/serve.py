@@ -37,6 +37,13 @@ _BACKLOG = 2048
 @click.option(
     "--interval", type=click.IntRange(10, 86400), default=300, show_default=True, help="Seconds between check-ins."
 )
+@click.option(
+    "--keep-days",
+    type=click.IntRange(0, 36500),
+    default=90,
+    show_default=True,
+    help="Of events and hosts' histories; 0 for ever. The audit log is always kept.",
+)
 @click.option("--admin-token-file", type=_FILE, help="Where the first admin token goes, instead of being printed.")
 @click.option("--new-admin-token", is_flag=True, help="Make one more admin token, e.g. when all were lost.")
 def serve(
@@ -51,6 +58,7 @@ def serve(
     trusted_proxy: str,
     repository: Path | None,
     interval: int,
+    keep_days: int,
     admin_token_file: Path | None,
     new_admin_token: bool,
 ) -> None:
@@ -72,7 +80,7 @@ def serve(
             _say_where(sock, tls)
             _hand_out_token(database, admin_token_file, again=new_admin_token)
             print(f"database     {database.engine.url.render_as_string(hide_password=True)}", flush=True)
-            settings = settings_for(interval)
+            settings = settings_for(interval, keep_days=keep_days)
             app = make_app(database, settings=settings, repository=repository)
             WebServer(_config(app, tls, trusted_proxy), app.state.streams).run(sockets=[sock])
         except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from kmend.fleet.counting import count_hour
 from kmend.fleet.deliver import deliver_all
 from kmend.fleet.judging import keep_judging
 from kmend.fleet.library import learn
+from kmend.fleet.pruning import keep_pruning
 from kmend.fleet.site.pages import site_routes
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.log import add_audit
@@ -85,6 +86,7 @@ def _beside(server: Server, repository: Path | None) -> Iterator[Coroutine[Any, 
     yield again_and_again(
         lambda: deliver_all(database, clock=clock), every=1, what="webhooks cannot be told of anything now"
     )
+    yield keep_pruning(database, clock, days=server.settings.keep_days)
     if repository is not None:
         yield again_and_again(
             lambda: learn(database, repository, now=clock()), every=_EVERY, what="the repository says nothing new"

@@ -42,6 +42,8 @@ class Settings:
     """Bytes of a request's body."""
     body_seconds: float = 20
     """For a request's body to arrive."""
+    keep_days: int = 90
+    """Of events, hosts' histories and tokens that do not hold any more; 0: for ever."""
     most_waiting: int = 400
     """Requests that may be under way at a time; more are asked to come back."""
     most_streams: int = 200
@@ -50,9 +52,9 @@ class Settings:
     """Seconds after which a stream in which nothing happens shows that it lives."""
 
 
-def settings_for(interval: int) -> Settings:
+def settings_for(interval: int, *, keep_days: int) -> Settings:
     """What goes with so many seconds between check-ins; while a livepatch is being loaded nothing is said."""
-    return Settings(interval=interval, silence=max(3 * interval, _SILENCE))
+    return Settings(interval=interval, silence=max(3 * interval, _SILENCE), keep_days=keep_days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
