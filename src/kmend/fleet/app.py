@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -48,9 +49,10 @@ def make_app(
         database: Open and migrated.
         settings: How it is set up.
         clock: Its time.
-        repository: Folder of a signed repository to serve under /repository, if any.
+        repository: Folder of a signed repository to serve under /repository and to check rollouts by, if any.
     """
-    server = Server(database=database, settings=settings or Settings(), clock=clock)
+    known = replace(settings or Settings(), repository=repository)
+    server = Server(database=database, settings=known, clock=clock)
     routes: list[BaseRoute] = [*server.routes(), *site_routes(server)]
     if repository is not None:
         routes.append(Mount("/repository", StaticFiles(directory=repository)))

@@ -98,7 +98,7 @@ def test_hosts_that_check_in_together_are_answered_each_for_itself(database, ser
 @pytest.mark.parametrize(("interval", "silence"), [(300, 900), (60, 180), (10, 180)])
 def test_a_host_that_loads_a_livepatch_is_not_silent(interval, silence):
     """Three intervals, but never less than loading one and taking it back may take."""
-    assert settings_for(interval).silence == silence
+    assert settings_for(interval, keep_days=90).silence == silence
 
 
 def test_one_that_makes_the_transaction_fail_does_not_take_the_others_along(server):

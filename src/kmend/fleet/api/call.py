@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from kmend.fleet.acts import Actor, UnknownError
@@ -44,6 +45,8 @@ class Settings:
     """For a request's body to arrive."""
     keep_days: int = 90
     """Of events, hosts' histories and tokens that do not hold any more; 0: for ever."""
+    repository: Path | None = None
+    """Folder of the signed repository, if the server knows it."""
     most_waiting: int = 400
     """Requests that may be under way at a time; more are asked to come back."""
     most_streams: int = 200

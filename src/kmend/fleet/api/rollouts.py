@@ -10,7 +10,8 @@ from kmend.fleet import acts
 from kmend.fleet.api.call import Call, make_cursor
 from kmend.fleet.api.endpoint import CURSOR, LIMIT, Endpoint, Query
 from kmend.fleet.api.hosts import joined
-from kmend.fleet.checks import check_words
+from kmend.fleet.checks import check_plan, check_words
+from kmend.fleet.published import check_published
 from kmend.fleet.store.health import count_health
 from kmend.fleet.store.rollouts import find_rollout, parts, rollouts
 from kmend.fleet.store.things import find_group
@@ -26,6 +27,9 @@ _MICROSECOND = timedelta(microseconds=1)
 def _create(call: Call) -> Rollout:
     asked = call.read(NewRollout)
     plan = asked.plan
+    if call.settings.repository is not None:
+        check_plan(plan)
+        check_published(call.settings.repository, plan)
     with call.database.writing() as connection:
         if asked.group:
             group = find_group(connection, asked.group)
