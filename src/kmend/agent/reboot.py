@@ -49,6 +49,8 @@ class RebootFacts:
     """Number of kmend's livepatch that is in effect."""
     closed: tuple[str, ...] | None
     """CVEs that it closes; None when nobody can tell."""
+    others: str = ""
+    """What else is loaded or about to be, and may close more; empty when nothing is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ def reboot_required(host: Host) -> RebootAnswer:
             wish=reboot_wish(host.root),
             livepatch=number,
             closed=closed,
+            others=_others(found),
         )
     )
 
@@ -93,7 +96,10 @@ def decide_reboot(facts: RebootFacts) -> RebootAnswer:
     closing = sorted({cve for kernel in facts.newer for cve in kernel.cves})
     if closing and facts.closed is None:
         return _answer(Need.UNKNOWN, "nobody here knows which CVEs the loaded livepatch closes")
-    if still := tuple(cve for cve in closing if cve not in (facts.closed or ())):
+    still = tuple(cve for cve in closing if cve not in (facts.closed or ()))
+    if still and facts.others:
+        return _answer(Need.UNKNOWN, f"nobody here knows whether {facts.others} closes {_named(still)}")
+    if still:
         return _answer(Need.NEEDED, _still_open(facts, still), still)
     return _without_open(facts, len(closing))
 
@@ -132,10 +138,13 @@ def unknown(because: str) -> RebootAnswer:
 
 
 def _still_open(facts: RebootFacts, still: tuple[str, ...]) -> str:
-    named = ", ".join(still[:_SHOWN]) + (f" and {len(still) - _SHOWN} more" if len(still) > _SHOWN else "")
     but = f"livepatch {facts.livepatch} does not" if facts.livepatch else "no livepatch is loaded"
     kernels = ", ".join(f"linux-image-{kernel.release} ({kernel.version})" for kernel in facts.newer)
-    return f"{kernels} closes {named}, and {but}"
+    return f"{kernels} closes {_named(still)}, and {but}"
+
+
+def _named(cves: tuple[str, ...]) -> str:
+    return ", ".join(cves[:_SHOWN]) + (f" and {len(cves) - _SHOWN} more" if len(cves) > _SHOWN else "")
 
 
 def _answer(need: Need, because: str, still: tuple[str, ...] = ()) -> RebootAnswer:
@@ -170,3 +179,13 @@ def _livepatch(found: HostStatus) -> tuple[int | None, tuple[str, ...] | None]:
         one = next(one for one in found.running if one.ours and one.enabled and not one.in_transition)
         return one.number, one.cves
     return None, ()
+
+
+def _others(found: HostStatus) -> str:
+    """Livepatches that are not in effect yet, and somebody else's: what they close is in no manifest here."""
+    said = [
+        f"{one.name}, which is being switched in or out," if one.in_transition else f"somebody's {one.name}"
+        for one in found.running
+        if one.in_transition or (one.enabled and not one.ours)
+    ]
+    return " or ".join(said)

@@ -1,4 +1,4 @@
-"""Whether a channel has what a rollout is to bring, so that a mistyped number is refused at once.
+"""Whether a channel has what a rollout is to bring, so that a wrong number is refused before a host waits for it.
 
 The repository that the server hands out is read as a host would read it, from its own first root. That convinces
 nobody: what may be loaded is decided on each host, by the root that was pinned there.

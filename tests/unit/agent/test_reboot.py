@@ -29,6 +29,16 @@ CASES = {
     ),
     "newer, closes nothing": ({"newer": (replace(NEWER, cves=()),)}, 1, "closes no CVE"),
     "unknown livepatch": ({"newer": (NEWER,), "livepatch": 3, "closed": None}, 2, "nobody here knows"),
+    "somebody else's livepatch": (
+        {"newer": (NEWER,), "others": "somebody's kpatch_1"},
+        2,
+        "whether somebody's kpatch_1 closes CVE-2026-1111, CVE-2026-2222",
+    ),
+    "somebody else's beside one that is enough": (
+        {"newer": (NEWER,), "livepatch": 3, "closed": NEWER.cves, "others": "somebody's kpatch_1"},
+        1,
+        "livepatch 3 closes all 2 CVEs",
+    ),
     "another package": ({"wish": Wish(packages=("libc6", *KERNEL_WISH.packages))}, 0, "replaces: libc6"),
     "another package, all closed": (
         {"newer": (NEWER,), "livepatch": 3, "closed": NEWER.cves, "wish": Wish(packages=("dbus",))},
@@ -149,6 +159,27 @@ def test_a_livepatch_of_unknown_content(machine):
     machine.clock.sleep(1)
     machine.clock.sleep(1)
     assert reboot_required(machine.host()).code == 2
+
+
+def test_a_livepatch_that_is_being_switched_in(machine):
+    """It may close all of them in a moment: no reason to reboot now, and none not to."""
+    install(machine, "6.1.0-56-cloud-amd64", "6.1.192-2")
+    assert reboot_required(machine.host()).code == 0
+    machine.load("kmend_9", b"")
+    answer = reboot_required(machine.host())
+    assert answer.code == 2
+    assert "kmend_9, which is being switched" in answer.because
+
+
+def test_somebody_elses_livepatch(machine):
+    """What it closes is in no manifest here."""
+    install(machine, "6.1.0-56-cloud-amd64", "6.1.192-2")
+    machine.load("kpatch_1", b"")
+    machine.clock.sleep(1)
+    machine.clock.sleep(1)
+    answer = reboot_required(machine.host())
+    assert answer.code == 2
+    assert "somebody's kpatch_1" in answer.because
 
 
 def test_the_sentinel(tmp_path):
