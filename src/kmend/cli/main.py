@@ -21,6 +21,7 @@ _VERBS = {
     "agent": "agent.verb",
     "build": "build",
     "demo": "demo.verb",
+    "facts": "facts",
     "fleet": "fleet.verb",
     "fix": "fix",
     "kernel": "kernel",

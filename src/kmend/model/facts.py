@@ -73,6 +73,8 @@ class KernelFacts:
     """/sys/kernel/security/lsm"""
     secure_boot: bool | None = None
     booted: datetime | None = None
+    cpu_vulnerabilities: tuple[Setting, ...] = ()
+    """What the kernel says about each hole of the processor: ``spectre_v2``, ``Mitigation: …``"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +185,7 @@ class Package:
     source: str = ""
     source_version: str = ""
     origin: str = ""
-    """``deb``, ``rpm``; whose version rules hold."""
+    """``deb``, ``apk``; whose version rules hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,10 @@ class Program:
     package_version: str = ""
     build_version: str = ""
     """What is written in the binary itself (Go build information, version string); empty when there is none."""
+    toolchain: str = ""
+    """``go1.19.8``: what a Go binary says that it was built with."""
     sha256: str = ""
+    """Of files from no package only."""
     pids: tuple[int, ...] = ()
     """Processes that run it; empty for a file that nothing runs now."""
     replaced: bool = False
@@ -263,7 +268,7 @@ class Engine:
     uid: int = 0
     """Whose it is: 0, or the user's of a rootless engine."""
     settings: tuple[Setting, ...] = ()
-    """Flat, by dotted names: daemon.json, containers.conf, containerd's config.toml, the service's arguments."""
+    """Flat, by dotted names: of daemon.json, containers.conf, containerd's config.toml, its arguments."""
     says: tuple[Setting, ...] = ()
     """What the engine says about itself (Docker's ``/info``), flat, by dotted names."""
     pid: int = 0
@@ -398,6 +403,8 @@ class Image:
 
     id: str
     engine: EngineKind
+    store: str = ""
+    """The engine's socket, or the folder of its files."""
     names: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     created: datetime | None = None
@@ -432,6 +439,8 @@ class Facts:
     kernel: KernelFacts
     modules: ModuleFacts = ModuleFacts()
     sysctls: tuple[Setting, ...] = ()
+    configured_sysctls: tuple[Setting, ...] = ()
+    """What sysctl.conf and sysctl.d set at the next boot; the last one of a name holds."""
     mounts: tuple[Mount, ...] = ()
     users: tuple[User, ...] = ()
     groups: tuple[Group, ...] = ()

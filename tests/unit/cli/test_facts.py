@@ -1,0 +1,50 @@
+"""kmend facts, as a person types it."""
+
+import json
+import os
+
+import pytest
+
+from kmend.cli.facts import facts_of
+from kmend.kit.errors import InputError
+from makers.container_host import ContainerHost
+
+
+def test_says_what_was_seen_and_what_was_not(tmp_path, type_in):
+    """The summary names kernel and containers, and lists what could not be looked at."""
+    host = ContainerHost(tmp_path / "host")
+    os.mkfifo(host.root / "etc/subuid")
+    code, out, _ = type_in("facts", "--root", host.root)
+    assert code == 0
+    assert "6.1.0-42-cloud-amd64" in out
+    assert "/etc/subuid: it is no plain file" in out
+
+
+def test_saved_facts_come_back_as_they_were(tmp_path, type_in):
+    """-o saves for the owner's eyes only, and facts_of reads the same facts again."""
+    host = ContainerHost(tmp_path / "host")
+    file = tmp_path / "facts.json"
+    assert type_in("facts", "--root", host.root, "-o", file)[0] == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    found = facts_of(file)
+    assert found.kernel.release == "6.1.0-42-cloud-amd64"
+    assert [user.name for user in found.users] == ["root", "anna"]
+
+
+def test_json_is_the_saved_form(tmp_path, type_in):
+    """--json prints what -o saves."""
+    host = ContainerHost(tmp_path / "host")
+    code, out, _ = type_in("facts", "--root", host.root, "--json")
+    assert code == 0
+    assert json.loads(out)["kernel"]["release"] == "6.1.0-42-cloud-amd64"
+
+
+def test_a_newer_format_is_refused(tmp_path, type_in):
+    """Facts of a format that is not known yet would be misread."""
+    host = ContainerHost(tmp_path / "host")
+    file = tmp_path / "facts.json"
+    type_in("facts", "--root", host.root, "-o", file)
+    changed = {**json.loads(file.read_text()), "format": 999}
+    file.write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="format 999"):
+        facts_of(file)
