@@ -1,6 +1,8 @@
 """A made container host: the files of /proc, /sys and /etc that facts are read from, and containers in them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from makers.machine import make_notes
 
@@ -48,6 +50,7 @@ class ContainerHost:
         """A link that says this."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
         file.symlink_to(target)
 
     def process(
@@ -89,6 +92,27 @@ class ContainerHost:
             inode = 4026531835 + number + (pid * 10 if kind in own else 0)
             self.link(f"{folder}/ns/{kind}", f"{kind}:[{inode}]")
 
+    def container(self, key: str, *, pid: int, made: dict[str, Any] | None = None, engine: str = "moby") -> None:
+        """A running container of containerd: a bundle, and a first process in namespaces of its own."""
+        folder = f"run/containerd/io.containerd.runtime.v2.task/{engine}/{key}"
+        self.write(f"{folder}/config.json", json.dumps(bundle() if made is None else made))
+        self.write(f"{folder}/init.pid", str(pid))
+        self.process(
+            pid,
+            name="sh",
+            cgroup=f"/system.slice/docker-{key}.scope",
+            exe="/bin/busybox",
+            capabilities=DOCKER_CAPABILITIES,
+            seccomp=2,
+            own=("net", "pid", "mnt", "ipc", "uts", "cgroup"),
+            inside=1,
+        )
+        self.write(
+            f"proc/{pid}/mountinfo",
+            "700 600 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/a:/b,upperdir=/c\n"
+            "701 700 254:1 /srv/my\\040data /data ro,relatime - ext4 /dev/vda1 rw\n",
+        )
+
 
 def status(*packages: tuple[str, str]) -> str:
     """A dpkg status file with these packages, and one that was removed."""
@@ -98,3 +122,99 @@ def status(*packages: tuple[str, str]) -> str:
     ]
     gone = "Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n"
     return "\n".join([*installed, gone])
+
+
+def identity(number: int) -> str:
+    """A container's id."""
+    return f"{number:064x}"
+
+
+def bundle(**changes: Any) -> dict[str, Any]:
+    """A config.json such as Docker gives to runc; ``changes`` replace parts of ``process``, ``linux``, the top."""
+    made: dict[str, Any] = {
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sh", "-c", "secret"],
+            "capabilities": {
+                name: ["CAP_CHOWN", "CAP_NET_RAW"] for name in ("bounding", "effective", "permitted")
+            },
+            "apparmorProfile": "docker-default",
+            "noNewPrivileges": False,
+        },
+        "root": {"path": "rootfs", "readonly": False},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
+            {
+                "destination": "/data",
+                "type": "bind",
+                "source": "/srv/data",
+                "options": ["rbind", "rprivate", "ro"],
+            },
+        ],
+        "linux": {
+            "cgroupsPath": "system.slice:docker:made",
+            "namespaces": [{"type": kind} for kind in ("mount", "network", "uts", "pid", "ipc", "cgroup")],
+            "maskedPaths": ["/proc/kcore"],
+            "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}],
+            "resources": {
+                "devices": [
+                    {"allow": False, "access": "rwm"},
+                    {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+                    {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+                ],
+                "memory": {"limit": 67108864},
+                "cpu": {"shares": 512, "quota": 50000, "period": 100000},
+                "pids": {"limit": 100},
+            },
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "architectures": ["SCMP_ARCH_X86_64"],
+                "syscalls": [
+                    {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
+                    {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0}]},
+                    {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                ],
+            },
+        },
+    }
+    for name in ("process", "linux"):
+        made[name].update(changes.pop(name, {}))
+    return {**made, **changes}
+
+
+def inspected(name: str, **changes: Any) -> dict[str, Any]:
+    """What Docker answers about a container; ``changes`` replace parts of ``HostConfig``, ``Config``, the top."""
+    made: dict[str, Any] = {
+        "Name": f"/{name}",
+        "Created": "2026-01-02T03:04:05.123456789Z",
+        "Image": "sha256:" + "a" * 64,
+        "AppArmorProfile": "docker-default",
+        "State": {"Status": "running", "Pid": 0, "StartedAt": "2026-01-02T03:04:06Z"},
+        "Config": {"Image": "debian:12", "User": "", "Env": ["PASSWORD=geheim"], "Labels": {"team": "web"}},
+        "HostConfig": {
+            "Privileged": False,
+            "NetworkMode": "default",
+            "Memory": 0,
+            "NanoCpus": 0,
+            "CpuShares": 0,
+            "PidsLimit": None,
+            "ReadonlyRootfs": False,
+            "SecurityOpt": None,
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 5},
+            "Runtime": "runc",
+            "PidMode": "",
+            "CapAdd": None,
+            "MaskedPaths": ["/proc/kcore"],
+            "Ulimits": [{"Name": "nofile", "Soft": 10, "Hard": 20}],
+        },
+        "Mounts": [
+            {"Type": "bind", "Source": "/srv/data", "Destination": "/data", "RW": False, "Propagation": "rprivate"}
+        ],
+        "NetworkSettings": {
+            "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "81/tcp": None},  # noqa: S104
+        },
+    }
+    for part in ("HostConfig", "Config", "State"):
+        made[part].update(changes.pop(part, {}))
+    return {**made, **changes}

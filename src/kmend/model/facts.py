@@ -368,6 +368,11 @@ class Container:
     namespaces: tuple[Namespace, ...] = ()
     devices: tuple[Device, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    """Of a running one as its first process sees them: ``root`` is a path in the file system ``source``."""
+    binds: tuple[Mount, ...] = ()
+    """What was asked for: ``source`` is the path on the host, ``options`` has ``ro`` or ``rw``."""
+    masked_paths: tuple[str, ...] | None = None
+    """Paths in /proc and /sys that are hidden from it; empty when none is."""
     read_only: bool | None = None
     """The root file system."""
     network: str = ""

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from kmend.linux.facts import files, host, kernel, modules, packages, sysctls
+from kmend.linux.facts import (
+    bundles,
+    containers,
+    docker,
+    engines,
+    files,
+    host,
+    kernel,
+    modules,
+    packages,
+    podman,
+    processes,
+    programs,
+    sysctls,
+)
+from kmend.linux.facts.layers import Layers
 from kmend.linux.facts.look import Limits, Look, looking
-from kmend.model.facts import Facts
+from kmend.model.facts import Container, Engine, EngineKind, Facts, Image, Syscalls, User
 
 
 def collect(root: Path = Path("/"), *, now: datetime, limits: Limits | None = None) -> Facts:
@@ -29,6 +46,9 @@ def _collected(look: Look, now: datetime) -> Facts:
     live = look.stat("proc/1/status") is not None
     installed = packages.packages(look)
     running = kernel.kernel(look, live=live, packages=installed)
+    accounts = host.users(look)
+    seen = processes.processes(look)
+    held = _held(look, seen, accounts)
     return Facts(
         collected=now,
         root=str(look.root),
@@ -40,13 +60,66 @@ def _collected(look: Look, now: datetime) -> Facts:
         sysctls=sysctls.sysctls(look) if live else (),
         configured_sysctls=sysctls.configured(look),
         mounts=host.mounts(look, "proc/1/mountinfo") or (),
-        users=host.users(look),
+        users=accounts,
         groups=host.groups(look),
         sub_uids=host.id_ranges(look, "etc/subuid"),
         sub_gids=host.id_ranges(look, "etc/subgid"),
         packages=installed,
+        programs=programs.programs(look, seen, installed),
         files=files.files(look),
+        services=tuple(processes.service(look, one) for one in seen if processes.is_service(one)),
+        engines=held.engines,
+        containers=held.containers,
+        images=held.images,
         audit_rules=host.audit_rules(look),
         listening=host.listening(look),
         unseen=look.notes.all(),
     )
+
+
+class _Held(NamedTuple):
+    engines: tuple[Engine, ...]
+    containers: tuple[Container, ...]
+    images: tuple[Image, ...]
+
+
+def _held(look: Look, seen: tuple[processes.Seen, ...], accounts: tuple[User, ...]) -> _Held:
+    """What runs containers here, the containers, and the images."""
+    told = [
+        docker.ask(look, engine) if asked else docker.Told(engine) for engine, asked in engines.engines(look, seen)
+    ]
+    storages = podman.storages(look, accounts)
+    places = tuple(bundles.places(look, storages))
+    said = {one.id: one for storage in storages for one in podman.containers(look, storage, places)}
+    said |= {one.id: one for answer in told for one in answer.containers}
+    return _Held(
+        engines=tuple(answer.engine for answer in told),
+        containers=containers.containers(look, said.values(), _bundles(look, places), seen),
+        images=tuple(_images(look, told, storages)),
+    )
+
+
+def _bundles(look: Look, places: tuple[bundles.Place, ...]) -> Iterator[bundles.Bundle]:
+    known: dict[Syscalls, Syscalls] = {}
+    for place in places:
+        if not look.left:
+            look.miss("bundles", "the time was over before all were read")
+            return
+        if found := bundles.bundle(look, place, known):
+            yield found
+
+
+def _images(look: Look, told: list[docker.Told], storages: tuple[str, ...]) -> Iterator[Image]:
+    """Each image once: what an engine told, else what its storage shows, with what is in the layers."""
+    layers = Layers(look)
+    stored = {(one.store, one.id): one for storage in storages for one in podman.images(look, storage)}
+    ids = {one.id for one in stored.values()}
+    for one in stored.values():
+        yield layers.of(one)
+    for answer in told:
+        for one in answer.images:
+            if (
+                answer.engine.kind is not EngineKind.PODMAN
+                or f"sha256:{one.id.removeprefix('sha256:')}" not in ids
+            ):
+                yield layers.of(one)

@@ -158,6 +158,25 @@ class Look:
             os.close(file)
 
     @contextmanager
+    def running(self, pid: int) -> Iterator[int]:
+        """A descriptor of the file that a process runs, also when it is no longer at its path.
+
+        Raises:
+            OSError: It may not be read, or this is no real /proc, whose link leads to the file and not to a path.
+        """
+        folder = self.open(f"proc/{pid}", os.O_PATH | os.O_DIRECTORY)
+        try:
+            if os.fstat(folder).st_dev != os.stat("/proc").st_dev:  # noqa: PTH116
+                raise OSError(errno.EINVAL, "it is the file of a process, and these are no processes")
+            file = os.open("exe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            os.close(folder)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    @contextmanager
     def place(self, path: str) -> Iterator[str]:
         """A path by which this process reaches a file, whatever happens to the folders on the way: for sockets.
 
