@@ -7,7 +7,8 @@ import pytest
 
 from kmend.cli.facts import facts_of
 from kmend.kit.errors import InputError
-from makers.container_host import ContainerHost
+from makers.container_host import ContainerHost, identity, inspected
+from makers.fake_engine import VERSION, FakeEngine
 
 
 def test_says_what_was_seen_and_what_was_not(tmp_path, type_in):
@@ -48,3 +49,21 @@ def test_a_newer_format_is_refused(tmp_path, type_in):
     file.write_text(json.dumps(changed))
     with pytest.raises(InputError, match="format 999"):
         facts_of(file)
+
+
+def test_names_are_kept_as_data_and_shown_without_escapes(tmp_path, type_in):
+    """A name may hold anything; on a terminal it moves nothing."""
+    evil = "\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>\u202e"
+    host = ContainerHost(tmp_path)
+    host.process(50, name="dockerd", cgroup="/system.slice/docker.service")
+    engine = FakeEngine()
+    engine.answers["/version"] = {**VERSION, "Version": evil}
+    engine.container(identity(1), inspected(evil, State={"Status": evil}))
+    with engine.serving(host.root / "run/docker.sock"):
+        code, out, _ = type_in("facts", "--root", host.root)
+        _, as_json, _ = type_in("facts", "--root", host.root, "--json")
+    assert code == 0
+    assert "owned" in out
+    assert "\x1b" not in out + as_json
+    assert "\u202e" not in out + as_json
+    assert json.loads(as_json)["containers"][0]["name"] == evil

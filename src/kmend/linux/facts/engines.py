@@ -40,14 +40,28 @@ _KNOWN = (
 )
 
 
+# Files of an engine that has no socket now.
+_TRACES = {
+    EngineKind.DOCKER: ("usr/bin/dockerd", "usr/sbin/dockerd", "usr/local/bin/dockerd", "etc/docker/daemon.json"),
+    EngineKind.PODMAN: ("usr/bin/podman", "usr/local/bin/podman", "var/lib/containers/storage"),
+    EngineKind.CONTAINERD: ("usr/bin/containerd", "usr/local/bin/containerd", "etc/containerd/config.toml"),
+    EngineKind.CRI: ("usr/bin/crio", "usr/local/bin/crio", "etc/crio/crio.conf"),
+}
+
+
 def engines(look: Look, processes: tuple[Seen, ...]) -> Iterator[tuple[Engine, bool]]:
-    """Each engine whose socket is here, and whether a process is there that can be asked without starting it."""
+    """Each engine that is here, and whether a process is there that can be asked without starting it."""
+    found = list(_elsewhere(look, processes))
     for known in _KNOWN:
         for socket in look.matching(known.socket):
             if look.link(socket):  # podman-docker's, or another name of one that is listed itself
                 continue
-            yield _engine(look, known, socket, processes)
-    yield from _elsewhere(look, processes)
+            found.append(_engine(look, known, socket, processes))
+    yield from found
+    kinds = {engine.kind for engine, _ in found}
+    for kind, traces in _TRACES.items():
+        if kind not in kinds and any(look.stat(path) for path in traces):
+            yield Engine(kind=kind, settings=_settings(look, kind)), False
 
 
 def _engine(look: Look, known: _Known, socket: str, processes: tuple[Seen, ...]) -> tuple[Engine, bool]:
