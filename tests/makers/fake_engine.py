@@ -81,6 +81,7 @@ class _Server(ThreadingMixIn, UnixStreamServer):
 @contextmanager
 def _served(path: Path, handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     with _Server(str(path), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -45,7 +45,7 @@ class Bundle:
 
     place: Place
     pid: int
-    """Of its first process, as containerd noted it; 0 when it did not."""
+    """Of its first process, as containerd or Podman noted it; 0 when they did not."""
     user: str
     capabilities: tuple[str, ...] | None
     effective: tuple[str, ...]
@@ -68,9 +68,16 @@ class Bundle:
     annotations: dict[str, str]
 
 
-def places(look: Look, storages: Iterable[str]) -> Iterator[Place]:
-    """Every bundle of containerd, and of the given storage folders of Podman and CRI-O."""
-    for pattern in _TASKS:
+def places(look: Look, storages: Iterable[str], states: Iterable[str] = ()) -> Iterator[Place]:
+    """Every bundle of containerd, and of the given storage folders of Podman and CRI-O.
+
+    Args:
+        look: The host.
+        storages: Folders of containers/storage.
+        states: State folders of containerd beyond the usual ones.
+    """
+    elsewhere = (f"{state}/io.containerd.runtime.v2.task" for state in states)
+    for pattern in dict.fromkeys((*_TASKS, *elsewhere)):
         for folder in look.matching(pattern):
             for namespace in look.names(folder):
                 engine = EngineKind.DOCKER if namespace == _DOCKER_NAMESPACE else EngineKind.CONTAINERD
@@ -103,7 +110,7 @@ def bundle(look: Look, place: Place, known: dict[Syscalls, Syscalls]) -> Bundle 
     resources = linux.at("resources")
     return Bundle(
         place=place,
-        pid=_number(look.text(f"{place.folder}/init.pid", note=False)),
+        pid=_pid(look, place),
         user=_user(process.at("user")),
         capabilities=process.texts("capabilities", "bounding") if process.at("capabilities").value else (),
         effective=process.texts("capabilities", "effective"),
@@ -127,6 +134,15 @@ def bundle(look: Look, place: Place, known: dict[Syscalls, Syscalls]) -> Bundle 
         ),
         annotations={name: one.text() for name, one in said.pairs("annotations")},
     )
+
+
+def _pid(look: Look, place: Place) -> int:
+    """Of the first process, as containerd, or Podman in the folder of its run, noted it; 0 for none."""
+    files = [f"{place.folder}/init.pid"]
+    if place.engine is EngineKind.PODMAN:
+        tail = f"overlay-containers/{place.id}/userdata/pidfile"
+        files = [f"run/containers/storage/{tail}", *look.matching(f"run/user/*/containers/{tail}")]
+    return next((pid for file in files if (pid := _number(look.text(file, note=False)))), 0)
 
 
 def _syscalls(seccomp: Said) -> Syscalls:

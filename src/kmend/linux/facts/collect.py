@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kmend.linux.facts import (
     bundles,
+    containerd,
     containers,
     docker,
     engines,
@@ -89,13 +90,16 @@ def _held(look: Look, seen: tuple[processes.Seen, ...], accounts: tuple[User, ..
         docker.ask(look, engine) if asked else docker.Told(engine) for engine, asked in engines.engines(look, seen)
     ]
     storages = podman.storages(look, accounts)
-    places = tuple(bundles.places(look, storages))
+    here = tuple(answer.engine for answer in told)
+    stores = containerd.stores(here)
+    places = tuple(bundles.places(look, storages, containerd.states(here)))
     said = {one.id: one for storage in storages for one in podman.containers(look, storage, places)}
     said |= {one.id: one for answer in told for one in answer.containers}
+    found = containers.containers(look, said.values(), _bundles(look, places), seen)
     return _Held(
-        engines=tuple(answer.engine for answer in told),
-        containers=containers.containers(look, said.values(), _bundles(look, places), seen),
-        images=tuple(_images(look, told, storages)),
+        engines=here,
+        containers=containerd.with_records(look, stores, found),
+        images=tuple(_images(look, told, storages, stores)),
     )
 
 
@@ -109,17 +113,16 @@ def _bundles(look: Look, places: tuple[bundles.Place, ...]) -> Iterator[bundles.
             yield found
 
 
-def _images(look: Look, told: list[docker.Told], storages: tuple[str, ...]) -> Iterator[Image]:
+def _images(
+    look: Look, told: list[docker.Told], storages: tuple[str, ...], stores: tuple[str, ...]
+) -> Iterator[Image]:
     """Each image once: what an engine told, else what its storage shows, with what is in the layers."""
     layers = Layers(look)
-    stored = {(one.store, one.id): one for storage in storages for one in podman.images(look, storage)}
-    ids = {one.id for one in stored.values()}
-    for one in stored.values():
+    stored = [one for storage in storages for one in podman.images(look, storage)]
+    ids = {one.id for one in stored}
+    # Podman's service tells of what its storage shows, with less.
+    told_of = [one for answer in told for one in answer.images]
+    said = [one for one in told_of if one.engine is EngineKind.DOCKER or one.id not in ids]
+    ids |= {one.id for one in said}
+    for one in (*stored, *said, *containerd.images(look, stores, ids)):
         yield layers.of(one)
-    for answer in told:
-        for one in answer.images:
-            if (
-                answer.engine.kind is not EngineKind.PODMAN
-                or f"sha256:{one.id.removeprefix('sha256:')}" not in ids
-            ):
-                yield layers.of(one)

@@ -32,7 +32,7 @@ def containers(
     """Every container once, by its id; one that only its cgroup gives away too."""
     known = {one.id: one for one in told}
     started = {one.place.id: one for one in bundles}
-    running = _by_container(seen, known, started)
+    running = _by_container(look, seen, known, started)
     host = _host_namespaces(look)
     found = []
     for number, key in enumerate(sorted({*known, *started, *running})[: look.limits.containers]):
@@ -47,18 +47,27 @@ def containers(
 
 
 def _by_container(
-    seen: tuple[Seen, ...], known: dict[str, Container], started: dict[str, Bundle]
+    look: Look, seen: tuple[Seen, ...], known: dict[str, Container], started: dict[str, Bundle]
 ) -> dict[str, list[Seen]]:
-    """Container → its processes: by the cgroup's name, or by the cgroup of a first process that somebody told."""
+    """Container → its processes: by the name of their cgroup, else by the pid namespace of its first process."""
     firsts = {one.pid: key for key, one in known.items() if one.pid}
     firsts |= {one.pid: key for key, one in started.items() if one.pid}
-    cgroups = {one.cgroup: firsts[one.pid] for one in seen if one.pid in firsts and len(one.cgroup) > 1}
+    spaces = {procs.namespace(look, one.pid, "pid"): firsts[one.pid] for one in seen if _is_nameless(one, firsts)}
+    for common in (0, procs.namespace(look, 1, "pid")):
+        spaces.pop(common, None)
     found: dict[str, list[Seen]] = {}
     for one in seen:
-        key = one.container or firsts.get(one.pid, "") or cgroups.get(one.cgroup, "")
+        key = one.container or firsts.get(one.pid, "")
+        if not key and spaces:
+            key = spaces.get(procs.namespace(look, one.pid, "pid"), "")
         if key:
             found.setdefault(key, []).append(one)
     return found
+
+
+def _is_nameless(one: Seen, firsts: dict[int, str]) -> bool:
+    """Whether a container's first process is in a cgroup that does not say so."""
+    return one.pid in firsts and not one.container
 
 
 def _host_namespaces(look: Look) -> dict[str, int]:
@@ -72,9 +81,11 @@ def _bare(key: str, bundle: Bundle | None, inside: list[Seen]) -> Container:
     """One that no engine told of."""
     if bundle is None:
         return Container(id=key, name="", engine=inside[0].engine if inside else EngineKind.NONE)
-    return Container(
-        id=key, name=key if bundle.place.engine is EngineKind.CONTAINERD else "", engine=bundle.place.engine
-    )
+    place = bundle.place
+    is_containerd = place.engine is EngineKind.CONTAINERD
+    # The bundles lie beside the socket.
+    socket = f"/{place.folder.partition('/io.containerd.')[0]}/containerd.sock" if is_containerd else ""
+    return Container(id=key, name=key if is_containerd else "", engine=place.engine, socket=socket)
 
 
 def _with_bundle(one: Container, bundle: Bundle) -> Container:

@@ -290,7 +290,7 @@ def _image(asked: _Round, said: Said, history: Said, key: str) -> Image:
     said = Said(said.value, asked.look, f"image:{key}:inspect")
     config = said.at("Config")
     return Image(
-        id=key,
+        id=key if key.startswith("sha256:") else f"sha256:{key}",
         engine=engine.kind,
         store=engine.socket,
         names=tuple(name for name in said.texts("RepoTags") if name != "<none>:<none>"),
@@ -318,3 +318,10 @@ def _layers(said: Said) -> tuple[str, ...]:
 def without_values(command: str) -> str:
     """A build step without the values of ``NAME=value``: build arguments and settings may be secrets."""
     return _ARGUMENT_VALUE.sub(r"\1=…", command)[:1000]
+
+
+def repository(name: str) -> str:
+    """An image's name without tag and digest."""
+    whole = name.partition("@")[0]
+    start, slash, last = whole.rpartition("/")
+    return f"{start}{slash}{last.partition(':')[0]}"

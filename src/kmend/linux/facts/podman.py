@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from kmend.linux.facts.bundles import Place
-from kmend.linux.facts.docker import without_values
+from kmend.linux.facts.docker import repository, without_values
 from kmend.linux.facts.look import Look
 from kmend.linux.facts.said import Said
 from kmend.model.facts import Container, EngineKind, Image, User
@@ -87,14 +87,7 @@ def images(look: Look, storage: str) -> Iterator[Image]:
 def _digests(names: tuple[str, ...], digest: str) -> tuple[str, ...]:
     if not digest:
         return tuple(name for name in names if "@" in name)
-    return tuple(dict.fromkeys(f"{_repository(name)}@{digest}" for name in names)) or (digest,)
-
-
-def _repository(name: str) -> str:
-    """The name without tag and digest."""
-    whole = name.partition("@")[0]
-    start, slash, last = whole.rpartition("/")
-    return f"{start}{slash}{last.partition(':')[0]}"
+    return tuple(dict.fromkeys(f"{repository(name)}@{digest}" for name in names)) or (digest,)
 
 
 def _config(look: Look, storage: str, key: str) -> Said:
