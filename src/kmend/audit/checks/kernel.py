@@ -1,0 +1,365 @@
+"""Checks of the kernel: boot parameters and configuration, and what each means for livepatching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from kmend.audit.check import Case, Check, Verdict, bad, check, good, judged, not_here, of_host, unknown
+from kmend.model.finding import Actionable, Area, Livepatching, Severity
+
+_kernel = partial(check, Area.KERNEL)
+_PARAMETERS = "Linux documentation, admin-guide/kernel-parameters"
+_KSPP = "Kernel Self-Protection Project, recommended settings"
+_SELF = "Linux documentation, security/self-protection"
+_LOW = Severity.LOW
+_MEDIUM = Severity.MEDIUM
+_HIGH = Severity.HIGH
+
+
+class _Boot(NamedTuple):
+    """A boot parameter: how it is judged from the command line and the configuration."""
+
+    name: str
+    title: str
+    severity: Severity
+    holds: Callable[[Case], bool | None]
+    seen: str
+    """What was asked for."""
+    remedy: str
+    breaks: str = ""
+    livepatching: Livepatching = Livepatching.SAFE
+
+
+def _words(case: Case) -> tuple[str, ...]:
+    return case.facts.kernel.command_line
+
+
+def _has(*wanted: str, config: str = "") -> Callable[[Case], bool | None]:
+    """One of these words, or a configuration that makes it the default (and no word against it)."""
+
+    def holds(case: Case) -> bool | None:
+        if any(word in wanted for word in _words(case)):
+            return True
+        names = {word.partition("=")[0] for word in wanted}
+        if any(word.partition("=")[0] in names for word in _words(case)):
+            return False
+        if config and case.config is not None:
+            return case.config.get(config) == "y"
+        return None if config or not _words(case) else False
+
+    return holds
+
+
+def _lacks(*refused: str) -> Callable[[Case], bool | None]:
+    return lambda case: None if not _words(case) else not any(word in refused for word in _words(case))
+
+
+_BOOTS = (
+    _Boot(
+        "mitigations",
+        "The processor's holes are not left open",
+        _HIGH,
+        _lacks(
+            "mitigations=off",
+            "nopti",
+            "pti=off",
+            "nospectre_v1",
+            "nospectre_v2",
+            "spectre_v2=off",
+            "mds=off",
+            "l1tf=off",
+            "retbleed=off",
+            "spec_store_bypass_disable=off",
+            "tsx_async_abort=off",
+            "srbds=off",
+            "spec_rstack_overflow=off",
+            "gather_data_sampling=off",
+            "reg_file_data_sampling=off",
+            "indirect_target_selection=off",
+            "tsa=off",
+            "vmscape=off",
+        ),
+        "no parameter that turns a mitigation off",
+        "Take the parameter out, and boot.",
+        "Some speed.",
+    ),
+    _Boot(
+        "addresses",
+        "The kernel's addresses are random",
+        _HIGH,
+        _lacks("nokaslr", "norandmaps"),
+        "no nokaslr",
+        "Take nokaslr out, and boot.",
+    ),
+    _Boot(
+        "smep-smap",
+        "The processor keeps the kernel out of users' memory",
+        _HIGH,
+        _lacks("nosmep", "nosmap", "nosmep nosmap", "noibt", "ibt=off"),
+        "no nosmep, nosmap",
+        "Take the parameter out, and boot.",
+    ),
+    _Boot(
+        "security-modules",
+        "The security modules are not turned off",
+        _HIGH,
+        _lacks("apparmor=0", "selinux=0", "enforcing=0", "lsm=", "security=none"),
+        "no apparmor=0, selinux=0",
+        "Take the parameter out, and boot.",
+    ),
+    _Boot(
+        "zero-memory",
+        "Memory is zeroed when it is handed out",
+        _MEDIUM,
+        _has("init_on_alloc=1", config="CONFIG_INIT_ON_ALLOC_DEFAULT_ON"),
+        "init_on_alloc=1",
+        "Boot with init_on_alloc=1.",
+        "1 % of speed, more with much allocation.",
+    ),
+    _Boot(
+        "slab-merge",
+        "Kinds of objects do not share memory",
+        _LOW,
+        _has("slab_nomerge", config="CONFIG_SLAB_MERGE_DEFAULT_OFF"),
+        "slab_nomerge",
+        "Boot with slab_nomerge.",
+        "A little memory.",
+    ),
+    _Boot(
+        "page-shuffle",
+        "Free pages are handed out in random order",
+        _LOW,
+        _has("page_alloc.shuffle=1"),
+        "page_alloc.shuffle=1",
+        "Boot with page_alloc.shuffle=1.",
+    ),
+    _Boot(
+        "stack-offset",
+        "The kernel's stack begins elsewhere with each call",
+        _LOW,
+        _has(
+            "randomize_kstack_offset=on",
+            "randomize_kstack_offset=1",
+            config="CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT",
+        ),
+        "randomize_kstack_offset=on",
+        "Boot with randomize_kstack_offset=on.",
+    ),
+    _Boot(
+        "vsyscall",
+        "The old fixed page of system calls is not there",
+        _LOW,
+        _has("vsyscall=none", config="CONFIG_LEGACY_VSYSCALL_NONE"),
+        "vsyscall=none",
+        "Boot with vsyscall=none.",
+        "Programs of before 2013 (CentOS 6 images).",
+    ),
+    _Boot(
+        "iommu",
+        "Devices reach only the memory that is given to them",
+        _LOW,
+        _has("iommu=force", "intel_iommu=on", "amd_iommu=force_isolation", config="CONFIG_INTEL_IOMMU_DEFAULT_ON"),
+        "intel_iommu=on",
+        "Boot with intel_iommu=on or amd_iommu=force_isolation.",
+        "Some old devices.",
+    ),
+    _Boot(
+        "debugfs",
+        "debugfs is not there for users of the host",
+        _LOW,
+        _has("debugfs=off", "debugfs=no-mount", config="CONFIG_DEBUG_FS_ALLOW_NONE"),
+        "debugfs=no-mount",
+        "Boot with debugfs=no-mount.",
+        "Tools that read /sys/kernel/debug; tracefs stays.",
+    ),
+)
+
+
+def _of_boot(one: _Boot, case: Case) -> Verdict:
+    line = " ".join(_words(case))
+    return judged(
+        one.holds(case),
+        f"Asked for: {one.seen}. Command line: {line or 'not seen'}",
+        missing=("The command line and the configuration of the kernel do not show it."),
+    )
+
+
+class _Config(NamedTuple):
+    """An option of the kernel's configuration, and what it should be; empty for not set."""
+
+    option: str
+    right: str
+    title: str
+    severity: Severity = _LOW
+    breaks: str = ""
+    livepatching: Livepatching = Livepatching.SAFE
+
+
+_CARE = Livepatching.CARE
+_STOPS = Livepatching.STOPS
+_CONFIGS = (
+    _Config("CONFIG_STRICT_KERNEL_RWX", "y", "Code of the kernel cannot be written", _HIGH),
+    _Config("CONFIG_STRICT_MODULE_RWX", "y", "Code of modules cannot be written", _HIGH),
+    _Config("CONFIG_STACKPROTECTOR_STRONG", "y", "Overflows on the stack are noticed", _MEDIUM),
+    _Config("CONFIG_FORTIFY_SOURCE", "y", "Copies beyond a buffer are noticed", _MEDIUM),
+    _Config("CONFIG_HARDENED_USERCOPY", "y", "Copies from and to users keep to their objects", _MEDIUM),
+    _Config("CONFIG_VMAP_STACK", "y", "Stacks have a guard page", _MEDIUM),
+    _Config("CONFIG_SLAB_FREELIST_RANDOM", "y", "Objects are handed out in random order"),
+    _Config("CONFIG_SLAB_FREELIST_HARDENED", "y", "Lists of free objects are guarded"),
+    _Config("CONFIG_SHUFFLE_PAGE_ALLOCATOR", "y", "Free pages can be handed out in random order"),
+    _Config("CONFIG_RANDOMIZE_BASE", "y", "The kernel's address can be random", _MEDIUM),
+    _Config(
+        "CONFIG_BUG_ON_DATA_CORRUPTION",
+        "y",
+        "The kernel stops at lists that were tampered with",
+        _LOW,
+        "The host boots instead of going on.",
+    ),
+    _Config("CONFIG_SCHED_STACK_END_CHECK", "y", "An overrun stack is noticed"),
+    _Config("CONFIG_SECCOMP_FILTER", "y", "Containers can have seccomp filters", _HIGH),
+    _Config(
+        "CONFIG_USER_NS",
+        "y",
+        "Containers can have user namespaces",
+        _MEDIUM,
+        "Without them nothing is rootless; see kernel-user-namespaces for who may make them.",
+    ),
+    _Config("CONFIG_SECURITY_LOCKDOWN_LSM", "y", "The kernel can be locked down against root", _LOW),
+    _Config(
+        "CONFIG_MODULE_SIG",
+        "y",
+        "Modules can be signed",
+        _MEDIUM,
+        "Livepatches are signed by a key that the kernel has to know.",
+        _CARE,
+    ),
+    _Config("CONFIG_LIVEPATCH", "y", "The kernel can be livepatched", _HIGH),
+    _Config(
+        "CONFIG_DEVMEM",
+        "",
+        "Nobody reads memory by /dev/mem",
+        _LOW,
+        "Old tools for hardware; with CONFIG_STRICT_DEVMEM it is the smaller evil.",
+    ),
+    _Config("CONFIG_DEVKMEM", "", "There is no /dev/kmem", _HIGH),
+    _Config(
+        "CONFIG_PROC_KCORE",
+        "",
+        "There is no /proc/kcore",
+        _LOW,
+        "kmend's own check of the running code, crash, drgn.",
+        _CARE,
+    ),
+    _Config("CONFIG_COMPAT_BRK", "", "The heap's address is random", _MEDIUM),
+    _Config("CONFIG_LEGACY_PTYS", "", "There are no terminals of the old kind"),
+    _Config("CONFIG_X86_X32_ABI", "", "There is no third kind of system calls"),
+    _Config("CONFIG_MODIFY_LDT_SYSCALL", "", "There is no modify_ldt", _LOW, "Some 16-bit programs under Wine."),
+    _Config("CONFIG_BINFMT_AOUT", "", "Programs of the a.out kind do not start"),
+    _Config(
+        "CONFIG_RANDSTRUCT_NONE",
+        "y",
+        "Layouts of structures are not shuffled",
+        _LOW,
+        "Shuffled layouts would harden more, but livepatches could not be built for them.",
+        _STOPS,
+    ),
+)
+
+
+def _of_config(one: _Config, case: Case) -> Verdict:
+    if case.config is None:
+        return unknown("The kernel's configuration was not seen.")
+    found = case.config.get(one.option, "")
+    if one.option == "CONFIG_RANDSTRUCT_NONE" and "CONFIG_RANDSTRUCT" not in case.config:
+        return good("This kernel does not shuffle structures.")
+    return judged(found == one.right, f"{one.option} is {found or 'not set'}.")
+
+
+def _lockdown(case: Case) -> Verdict:
+    given = case.facts.kernel.lockdown
+    if not given:
+        return unknown("The kernel does not say whether it is locked down.")
+    return judged(given != "none", f"Lockdown is {given}.")
+
+
+def _cpu(case: Case) -> Verdict:
+    holes = case.facts.kernel.cpu_vulnerabilities
+    if not holes:
+        return unknown("What the kernel says of the processor's holes was not seen.")
+    opened = [f"{one.name}: {one.value}" for one in holes if one.value.startswith("Vulnerable")]
+    return judged(not opened, "; ".join(opened) or f"None of {len(holes)} holes is open.")
+
+
+def _livepatches(case: Case) -> Verdict:
+    found = case.facts.kernel.livepatches
+    if not found:
+        return not_here("No livepatch is loaded.")
+    waiting = [one.module for one in found if one.in_transition]
+    off = [one.module for one in found if not one.enabled]
+    if waiting or off:
+        return bad(f"Not in force: {', '.join([*waiting, *off])}.")
+    return good(f"In force: {', '.join(one.module for one in found)}.")
+
+
+CHECKS: tuple[Check, ...] = (
+    *(
+        _kernel(
+            f"kernel-boot-{one.name}",
+            one.title,
+            one.severity,
+            of_host(partial(_of_boot, one)),
+            source=_PARAMETERS,
+            remedy=one.remedy,
+            actionable=Actionable.BOOT,
+            breaks=one.breaks,
+            livepatching=one.livepatching,
+        )
+        for one in _BOOTS
+    ),
+    *(
+        _kernel(
+            f"kernel-{one.option.lower().replace('_', '-')}",
+            one.title,
+            one.severity,
+            of_host(partial(_of_config, one)),
+            source=_KSPP if one.livepatching is Livepatching.SAFE else _SELF,
+            remedy=f"Use a kernel that was built with{'' if one.right else 'out'} {one.option}.",
+            actionable=Actionable.REBUILD,
+            breaks=one.breaks,
+            livepatching=one.livepatching,
+        )
+        for one in _CONFIGS
+    ),
+    _kernel(
+        "kernel-lockdown",
+        "The kernel is locked down against root",
+        Severity.LOW,
+        of_host(_lockdown),
+        source="Linux manual, kernel_lockdown(7)",
+        remedy="Boot with `lockdown=integrity`, best with Secure Boot.",
+        actionable=Actionable.BOOT,
+        breaks="Unsigned modules, kexec of unsigned kernels, writing to MSRs. Livepatches need a key that the "
+        "kernel trusts: enrol the key of `kmend keys` first.",
+        livepatching=Livepatching.CARE,
+    ),
+    _kernel(
+        "kernel-processor",
+        "No hole of the processor is open",
+        Severity.MEDIUM,
+        of_host(_cpu),
+        source="Linux documentation, admin-guide/hw-vuln",
+        remedy="Bring in new microcode (intel-microcode, amd64-microcode), leave the mitigations on, and boot.",
+        actionable=Actionable.BOOT,
+        breaks="Some speed.",
+    ),
+    _kernel(
+        "kernel-livepatches",
+        "Loaded livepatches are in force",
+        Severity.HIGH,
+        of_host(_livepatches),
+        source="Linux documentation, livepatch/livepatch",
+        remedy="`kmend agent status` says what it waits for.",
+    ),
+)
