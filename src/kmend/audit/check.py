@@ -167,6 +167,15 @@ def of_containers(decide: Callable[[Container, Case], Verdict]) -> Judge:
     return judge
 
 
+def of_told_containers(decide: Callable[[Container, Case], Verdict]) -> Judge:
+    """A judgement on each container that runs, by what only its engine can tell."""
+
+    def careful(one: Container, case: Case) -> Verdict:
+        return unknown("No engine told of it.") if one.engine is EngineKind.NONE else decide(one, case)
+
+    return of_containers(careful)
+
+
 def of_images(decide: Callable[[Image, Case], Verdict]) -> Judge:
     """A judgement on each image."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import partial
 
 from kmend.audit.check import (
@@ -16,6 +15,7 @@ from kmend.audit.check import (
     judged,
     not_here,
     of_containers,
+    of_told_containers,
     unknown,
 )
 from kmend.audit.checks.containers import in_own_user_namespace
@@ -40,6 +40,9 @@ _SENSITIVE_DATA = (
 _OWN_FILES = re.compile(
     r"^/(var/lib/(docker|containers|containerd|kubelet/pods)|run/(containers|user/\d+/containers|netns))/"
 )
+_CRITICAL = frozenset(("/", "/etc", "/boot", "/proc", "/root", "/dev", "/sys", "/usr", "/bin", "/lib", "/sbin"))
+# Harmless, and often mounted.
+_TIME = frozenset(("/etc/localtime", "/etc/timezone"))
 _SOCKETS = re.compile(r"(docker|containerd|podman|crio|cri-dockerd|buildkitd|dockershim)\.sock$")
 _HARMLESS_DEVICES = frozenset(
     (
@@ -59,16 +62,9 @@ _HARMLESS_DEVICES = frozenset(
 _MEMORY_DEVICES = frozenset(("/dev/mem", "/dev/kmem", "/dev/port", "/dev/kcore", "/dev/msr", "/dev/kmsg"))
 
 
-def _binds(one: Container) -> Iterator[tuple[str, Mount]]:
-    """Folders and files of the host in a container, by their path on the host."""
-    for mount in one.mounts:
-        path = mount.root if mount.source.startswith("/dev/") or mount.kind in _DISKS else mount.source
-        path = mount.source if mount.source.startswith("/") and not mount.source.startswith("/dev/") else path
-        if path.startswith("/") and mount.target != "/" and mount.kind not in {"overlay", "proc", "sysfs"}:
-            yield path, mount
-
-
-_DISKS = frozenset(("ext4", "ext3", "ext2", "xfs", "btrfs", "zfs", "bind", "tmpfs"))
+def _binds(one: Container) -> tuple[Mount, ...]:
+    """Folders and files of the host in it, as they were asked for; volumes are the engine's own."""
+    return tuple(mount for mount in one.binds if mount.kind != "volume" and mount.source.startswith("/"))
 
 
 def _writable(mount: Mount) -> bool:
@@ -76,30 +72,34 @@ def _writable(mount: Mount) -> bool:
 
 
 def _sensitive(one: Container, _: Case) -> Verdict:
-    found = []
-    for path, mount in _binds(one):
-        bare = path.rstrip("/") or "/"
-        exact = bare in {"/", *_SENSITIVE, *_SENSITIVE_DATA}
-        below = any(bare.startswith(f"{folder}/") for folder in _SENSITIVE) and not _OWN_FILES.match(bare)
-        # A disk's own root is the host's root only with the host's root file system; a volume has a path below.
-        if exact and not (bare == "/" and mount.kind in {"tmpfs", "mqueue", "devpts", "cgroup", "cgroup2"}):
-            found.append((bare, mount, _writable(mount)))
-        elif below and _writable(mount) and mount.kind not in {"tmpfs", "devtmpfs"}:
-            found.append((bare, mount, True))
+    found = [(mount.source.rstrip("/") or "/", mount) for mount in _binds(one) if _is_sensitive(mount)]
     if not found:
         return good("No sensitive folder of the host is mounted.")
-    seen = ", ".join(f"{path} at {mount.target} ({'rw' if rw else 'ro'})" for path, mount, rw in found[:_SHOWN])
-    writable_root = any(rw and path in {"/", "/etc", "/boot", "/proc", "/root"} for path, _, rw in found)
-    return bad(f"Mounted from the host: {seen}.", severity=Severity.CRITICAL if writable_root else None)
+    seen = ", ".join(
+        f"{path} at {mount.target} ({'rw' if _writable(mount) else 'ro'})" for path, mount in found[:_SHOWN]
+    )
+    critical = any(_writable(mount) and path in _CRITICAL for path, mount in found)
+    return bad(f"Mounted from the host: {seen}.", severity=Severity.CRITICAL if critical else None)
+
+
+def _is_sensitive(mount: Mount) -> bool:
+    """A folder itself, or, writable, what is below one of the system's."""
+    path = mount.source.rstrip("/") or "/"
+    if path in {"/", *_SENSITIVE, *_SENSITIVE_DATA}:
+        return True
+    below = any(path.startswith(f"{folder}/") for folder in _SENSITIVE)
+    return below and _writable(mount) and not _OWN_FILES.match(path) and path not in _TIME
 
 
 def _socket(one: Container, _: Case) -> Verdict:
-    found = [path for path, mount in _binds(one) if _SOCKETS.search(path) or _SOCKETS.search(mount.target)]
+    found = [
+        mount.source for mount in _binds(one) if _SOCKETS.search(mount.source) or _SOCKETS.search(mount.target)
+    ]
     return judged(not found, f"Sockets of engines in it: {', '.join(found) or 'none'}.")
 
 
 def _shared_mounts(one: Container, _: Case) -> Verdict:
-    found = [mount.target for _, mount in _binds(one) if "shared" in mount.propagation]
+    found = [mount.target for mount in one.binds if "shared" in mount.propagation]
     return judged(not found, f"Mounts that it shares with the host: {', '.join(found[:_SHOWN]) or 'none'}.")
 
 
@@ -131,15 +131,9 @@ def _masked(one: Container, _: Case) -> Verdict:
         return bad("The masks over /proc and /sys were taken off.")
     if one.privileged:
         return not_here("It is privileged itself.")
-    if not one.mounts:
-        return unknown("Its mounts were not seen.")
-    covered = [
-        mount.target for mount in one.mounts if mount.target in {"/proc/kcore", "/proc/keys", "/proc/timer_list"}
-    ]
-    readonly = [mount.target for mount in one.mounts if mount.target == "/proc/sys" and not _writable(mount)]
-    return judged(
-        bool(covered and readonly), f"Covered below /proc: {', '.join([*covered, *readonly]) or 'nothing'}."
-    )
+    if one.masked_paths is None:
+        return unknown("Which paths are covered was not seen.")
+    return judged(bool(one.masked_paths), f"Covered: {', '.join(one.masked_paths[:_SHOWN]) or 'nothing'}.")
 
 
 def _writable_kernel(one: Container, _: Case) -> Verdict:
@@ -161,7 +155,7 @@ CHECKS: tuple[Check, ...] = (
         "container-host-folders",
         "No container has a sensitive folder of the host",
         Severity.HIGH,
-        of_containers(_sensitive),
+        of_told_containers(_sensitive),
         source="Docker documentation, “Bind mounts”",
         remedy="Mount only what it needs, read-only, or use a volume.",
         cis="5.6",
@@ -170,7 +164,7 @@ CHECKS: tuple[Check, ...] = (
         "container-devices",
         "No container has devices of the host",
         Severity.HIGH,
-        of_containers(_devices),
+        of_told_containers(_devices),
         source=_RUN,
         remedy="Start it without `--device`, or with r only.",
         cis="5.18",
@@ -179,7 +173,7 @@ CHECKS: tuple[Check, ...] = (
         "container-shared-mounts",
         "No container shares its mounts with the host",
         Severity.MEDIUM,
-        of_containers(_shared_mounts),
+        of_told_containers(_shared_mounts),
         source="Linux manual, mount_namespaces(7), “Shared subtrees”",
         remedy="Mount it without `:shared` (`bind-propagation=rprivate`).",
         cis="5.20",
@@ -188,7 +182,7 @@ CHECKS: tuple[Check, ...] = (
         "container-engine-socket",
         "No container has the socket of an engine",
         Severity.CRITICAL,
-        of_containers(_socket),
+        of_told_containers(_socket),
         source="Docker documentation, “Docker daemon attack surface”",
         remedy="Start it without the socket; put a proxy before it that knows which calls are allowed.",
         cis="5.32",

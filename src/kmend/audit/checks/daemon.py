@@ -78,7 +78,7 @@ def _insecure(engine: Engine, _: Case) -> Verdict:
     found = values(engine.settings, "insecure-registries", "insecure-registry")
     found += values(engine.says, "RegistryConfig.InsecureRegistryCIDRs")
     found += [
-        one.name.split(".")[-2]
+        one.name.removeprefix("RegistryConfig.IndexConfigs.").rpartition(".")[0]
         for one in named(engine.says, "RegistryConfig.IndexConfigs")
         if one.name.lower().endswith(".secure") and as_switch(one.value) is False
     ]

@@ -61,9 +61,14 @@ def _state(program: Program, hole: Hole, case: Case) -> _State:
         return known
     if version is None:
         return _State(hole, None, "its version was not seen")
-    if _by_distribution(program):
+    if _by_distribution(program) or (program.replaced and _was_distributed(program, case)):
         return _State(hole, None, "the distribution may have brought the fix back (give --advisories)")
     return _State(hole, closed=False, why=f"fixed in {', '.join(hole.fixed)}")
+
+
+def _was_distributed(program: Program, case: Case) -> bool:
+    """Whether the distribution has what is now at the path of a program that was replaced while it ran."""
+    return any(one.path == program.path and _by_distribution(one) for one in case.facts.programs)
 
 
 def _by_package(program: Program, hole: Hole, case: Case) -> _State | None:
