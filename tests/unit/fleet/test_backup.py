@@ -16,7 +16,7 @@ from kmend.fleet.store import tokens
 from kmend.fleet.store.database import engine_for, open_database
 from kmend.fleet.store.hosts import add_host, hosts
 from kmend.fleet.store.log import add_audit, add_event, audit, events
-from kmend.fleet.store.schema import migrate
+from kmend.fleet.store.schema import migrate, revisions
 from kmend.kit.errors import BusyError, InputError, MachineError
 from kmend.model.fleet import EventKind
 from makers.database import fresh_postgres_database
@@ -185,7 +185,7 @@ def replaced(old, new):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (replaced(b"0002_listening", b"9999_later"), "schema 9999_later, which kmend"),
+        (replaced(revisions()[-1].encode(), b"9999_later"), "schema 9999_later, which kmend"),
         (replaced(b'"format": 1', b'"format": 2'), "format 2"),
         (replaced(b'"database": "sqlite"', b'"database": "postgresql"'), "of a postgresql database"),
         (lambda parts: {**parts, "content": parts["content"][:-1] + b"x"}, "damaged"),
