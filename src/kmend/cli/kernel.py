@@ -11,8 +11,12 @@ import click
 
 from kmend.cli.output import show_json
 from kmend.cli.progress import shown
+from kmend.exposure.presence import kernel_files
+from kmend.exposure.units import units
 from kmend.kernels import compiler, prune, store
 from kmend.kit.errors import InputError, SourceError
+from kmend.kit.files import write_atomic
+from kmend.model import wire
 from kmend.model.kernel import Kit, OfferedKernel
 
 _STALE_DAYS = 7
@@ -103,6 +107,18 @@ def show(release: str, as_json: bool) -> None:
         place = path.relative_to(kit.folder) if path.is_relative_to(kit.folder) else path
         click.echo(f"  {name.replace('_', ' '):<14}{_megabytes(size):>10}  {place}")
     click.echo(f"  in {kit.folder}")
+
+
+@kernel.command("files")
+@click.argument("release")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+def files_(release: str, out: Path) -> None:
+    """Write which source files a kernel contains, once per kernel; `kmend exposure --kernel-files` reads it."""
+    kit = store.load(release)
+    with shown() as progress:
+        found = kernel_files(kit, units(kit, progress=progress))
+    write_atomic(out, wire.dump(found))
+    click.echo(f"{out}: {len(found.objects):,} source files of {kit.kernel.release} ({kit.kernel.version}).")
 
 
 @kernel.command("prune")

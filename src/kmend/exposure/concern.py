@@ -35,7 +35,7 @@ def concern(record: CveRecord, units: Units, *, old: Path, new: Path) -> Concern
     "Not built" is said only when none of the code that the record names can be in the kernel; what cannot be told
     is ``UNKNOWN``.
     """
-    code = [_as_here(file, units, old=old, new=new) for file in record.files if not _is_no_code(file)]
+    code = [_as_here(file, units, old=old, new=new) for file in record.files if not is_no_code(file)]
     sources = tuple(file for file in code if file in units.objects or file in units.included)
     objects = tuple(sorted({name for file in sources for name in _objects(file, units)}))
     headers = tuple(file for file in code if file.endswith(".h") and _may_be_used(file, units))
@@ -100,7 +100,8 @@ def _not_there(code: list[str], old: Path, new: Path) -> Concern:
     return Concern(state=CveState.NOT_BUILT, code="not-built", reason=reason)
 
 
-def _is_no_code(file: str) -> bool:
+def is_no_code(file: str) -> bool:
+    """Whether a file holds no code of a kernel: documentation, tools, the build system."""
     path = PurePosixPath(file)
     return path.suffix in _NO_CODE or file.startswith(_NO_CODE_IN) or path.name.startswith(("Kconfig", "Makefile"))
 

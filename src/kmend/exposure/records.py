@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from kmend.kit.cache import cache_root
 from kmend.kit.errors import InputError, SourceError
@@ -24,6 +24,7 @@ from kmend.kit.run import run
 _NAME = re.compile(r"(CVE-\d{4}-\d{4,})\.(json|dyad)")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _SIZE_LIMIT = 4 << 20
+_VECTOR = re.compile(r"CVSS:[34]\.\d(?:/[A-Za-z]+:[A-Za-z]+)+")
 _SEVERITIES = frozenset(("none", "low", "medium", "high", "critical"))
 _HIGHEST_SCORE = 10
 _HINT = "Give a clone of the kernel CNA's repository (vulns.git), or a .tar.zst, .tar.gz, .tar.xz or .zip of it."
@@ -36,6 +37,25 @@ class Repair:
     version: str
     """E.g. ``6.1.178``."""
     commit: str
+
+
+class Span(NamedTuple):
+    """Versions from ``start`` on, and whether they have the hole; without an end it is that one version."""
+
+    start: str
+    below: str
+    """The first version that is not meant; empty when ``up_to`` says the last one, or for a single version."""
+    up_to: str
+    """``6.1.*``, ``*``"""
+    affected: bool
+
+
+class Affected(NamedTuple):
+    """What a record says of released versions (``versions`` of CVE JSON 5, without those that are commits)."""
+
+    otherwise: bool
+    """Whether versions in no span have the hole."""
+    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +73,14 @@ class CveRecord:
     """``low`` to ``critical``; empty when the record has no CVSS."""
     score: float
     """CVSS base score; 0 when the record has none."""
-    repairs: tuple[Repair, ...]
+    repairs: tuple[Repair, ...] = ()
     """One for each stable series that was repaired; empty when the .dyad is not there."""
+    vector: str = ""
+    """CVSS vector: ``CVSS:3.1/AV:L/…``; empty when the record has none."""
+    rationale: str = ""
+    """The CNA's reasons for the vector, a line for each metric; empty for most."""
+    affected: tuple[Affected, ...] = ()
+    """Which released versions have the hole; empty when the record speaks of commits only."""
 
     def repair(self, series: str) -> Repair | None:
         """The repair in one stable series, e.g. ``6.1``; a version counts by whole parts (6.1 is not 6.12)."""
@@ -83,6 +109,19 @@ def read(path: Path, wanted: Collection[str] | None = None) -> Mapping[str, CveR
     return {cve: parse(content, cve=cve, dyad=dyads.get(cve, b"")) for cve, content in records.items()}
 
 
+def each(path: Path) -> Iterator[tuple[str, bytes]]:
+    """CVE id and JSON of every published record of a folder or an archive, one after the other.
+
+    Raises:
+        InputError: The path is neither.
+        SourceError: The archive is damaged.
+    """
+    for name, content in _members(path, None):
+        match = _NAME.fullmatch(name)
+        if match and match[2] == "json":
+            yield match[1], content
+
+
 def parse(content: bytes, *, cve: str, dyad: bytes = b"") -> CveRecord:
     """One record.
 
@@ -98,7 +137,7 @@ def parse(content: bytes, *, cve: str, dyad: bytes = b"") -> CveRecord:
         data = json.loads(content)
         _check_kind(data, cve)
         cna = data["containers"]["cna"]
-        severity, score = _severity(cna.get("metrics", []))
+        severity, score, vector = _severity(cna.get("metrics", []))
         return CveRecord(
             cve=cve,
             title=_line(cna["title"]),
@@ -107,8 +146,11 @@ def parse(content: bytes, *, cve: str, dyad: bytes = b"") -> CveRecord:
             severity=severity,
             score=score,
             repairs=_repairs(dyad.decode()),
+            vector=vector,
+            rationale=_rationale(cna.get("metrics", [])),
+            affected=tuple(_affected(cna["affected"])),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"The record of {cve} cannot be used: {reason}.", hint=_HINT) from None
 
@@ -141,16 +183,40 @@ def _files(affected: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _severity(metrics: Any) -> tuple[str, float]:
-    """The first CVSS entry's word and number."""
+def _severity(metrics: Any) -> tuple[str, float, str]:
+    """The first CVSS entry's word, number and vector."""
     for metric in metrics:
         for key, value in metric.items():
             if key.startswith("cvssV"):
                 word, score = str(value["baseSeverity"]).lower(), float(value["baseScore"])
+                vector = str(value.get("vectorString", ""))
                 if word not in _SEVERITIES or not 0 <= score <= _HIGHEST_SCORE:
                     raise ValueError(f"its CVSS is out of range ({word}, {score})")
-                return word, score
-    return "", 0.0
+                if vector and not _VECTOR.fullmatch(vector):
+                    raise ValueError(f"its CVSS vector is none ({vector[:80]!r})")
+                return word, score, vector
+    return "", 0.0, ""
+
+
+def _rationale(metrics: Any) -> str:
+    lines = [_text(metric.get("scenarios") or []) for metric in metrics]
+    return next((text for text in lines if text), "")
+
+
+def _affected(affected: Any) -> Iterator[Affected]:
+    for part in affected:
+        spans = tuple(
+            Span(
+                start=str(one["version"]),
+                below=str(one.get("lessThan", "")),
+                up_to=str(one.get("lessThanOrEqual", "")),
+                affected=one["status"] == "affected",
+            )
+            for one in part.get("versions", ())
+            if one.get("versionType") != "git"
+        )
+        if spans:
+            yield Affected(otherwise=part.get("defaultStatus") == "affected", spans=spans)
 
 
 def _repairs(dyad: str) -> tuple[Repair, ...]:

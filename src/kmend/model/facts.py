@@ -289,6 +289,8 @@ class Syscalls:
     conditional: tuple[str, ...] = ()
     """Names that are let through for some arguments."""
     refused: tuple[str, ...] = ()
+    refused_families: tuple[int, ...] | None = None
+    """Address families for which socket(2) is refused; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""``kmend exposure``: which kernel CVEs are open here, and which of them each container can reach."""

@@ -1,0 +1,117 @@
+"""What is known of the kernel that runs, from facts, changelog, advisories, manifest and file list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from kmend.exposure import advisories, versions
+from kmend.exposure.presence import Finder
+from kmend.exposure.verdicts import Known
+from kmend.kit.errors import InputError
+from kmend.linux.changelog import ChangelogItem
+from kmend.model.exposure import Evidence, KernelFiles
+from kmend.model.facts import Facts
+from kmend.model.livepatch import Livepatch
+
+# Distributions whose kernels are a stable release whole, with its number in the package version.
+_FOLLOW_STABLE = ("debian", "devuan", "alpine", "arch", "fedora", "nixos")
+
+
+class Statement(NamedTuple):
+    """What somebody says that a package version closes."""
+
+    source: str
+    """Name of the file."""
+    cves: Mapping[str, str]
+    """CVE → version that closed it."""
+
+
+def known(
+    facts: Facts,
+    *,
+    statements: Iterable[Statement] = (),
+    manifest: Livepatch | None = None,
+    files: KernelFiles | None = None,
+) -> Known:
+    """Everything that a verdict needs.
+
+    Args:
+        facts: Of the host.
+        statements: Of changelogs and advisories, already limited to what the running version has.
+        manifest: Of a livepatch: when it is the one in effect, its CVEs are closed.
+        files: Which code the kernel contains.
+
+    Raises:
+        InputError: Manifest or file list are of another kernel.
+    """
+    _check_same(facts, "The file list", files.kernel.build_id if files else "")
+    _check_same(facts, "The manifest", manifest.kernel.build_id if manifest else "")
+    closed: dict[str, Evidence] = {}
+    for statement in statements:
+        for cve, version in statement.cves.items():
+            closed.setdefault(cve, Evidence(source=statement.source, value=f"closed in {version}"))
+    return Known(
+        version=versions.upstream(facts.kernel.package_version or facts.kernel.release),
+        follows_stable=_follows_stable(facts),
+        closed=closed,
+        livepatched=livepatched(facts, manifest),
+        files=Finder(files) if files else None,
+    )
+
+
+def livepatched(facts: Facts, manifest: Livepatch | None) -> dict[str, Evidence]:
+    """The CVEs that livepatches in effect close: enabled, and done with their transition."""
+    found: dict[str, Evidence] = {}
+    for one in facts.kernel.livepatches:
+        if not one.enabled or one.in_transition:
+            continue
+        same = manifest is not None and one.module == manifest.module
+        cves = {*one.cves, *(manifest.cves if manifest is not None and same else ())}
+        number = f"livepatch {one.number}" if one.number is not None else "livepatch"
+        found |= {
+            cve: Evidence(source=f"manifest of {one.module}", value=f"{number} is in effect") for cve in cves
+        }
+    return found
+
+
+def of_changelog(items: Iterable[ChangelogItem], version: str, *, name: str) -> Statement | None:
+    """What a changelog says that a version has closed; None when it does not know the version.
+
+    All that stands in it from that version downwards counts.
+    """
+    entries = list(items)
+    start = next((at for at, item in enumerate(entries) if item.version == version), None)
+    if start is None:
+        return None
+    cves: dict[str, str] = {}
+    for item in entries[start:]:
+        cves |= dict.fromkeys(item.cves, item.version)
+    return Statement(source=name, cves=cves)
+
+
+def of_advisories(path: Path, version: str, *, compare: Callable[[str, str], int]) -> Statement:
+    """What advisories say that a package version has closed.
+
+    Raises:
+        InputError: It is no file of advisories.
+        SourceError: The archive is damaged.
+    """
+    series = ".".join(version.split(".")[:2])
+    found = advisories.closed(path, older="0", newer=version, series=series, compare=compare)
+    return Statement(source=path.name, cves={one.cve: one.version for one in found})
+
+
+def _follows_stable(facts: Facts) -> bool:
+    name = facts.distribution.partition(" ")[0]
+    return name in _FOLLOW_STABLE or not (facts.kernel.package_version or facts.kernel.package)
+
+
+def _check_same(facts: Facts, what: str, build_id: str) -> None:
+    running = facts.kernel.build_id
+    if build_id and running and build_id != running:
+        raise InputError(
+            f"{what} is of another kernel (build id {build_id[:12]}…, the host runs {running[:12]}…).",
+            hint=f"Give the one of {facts.kernel.release or 'the kernel that the host runs'}.",
+        )

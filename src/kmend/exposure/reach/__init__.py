@@ -1,0 +1,1 @@
+"""What stands between a container and a piece of kernel code: gates, entries, and how they are judged."""

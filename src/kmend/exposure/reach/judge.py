@@ -1,0 +1,149 @@
+"""What each container can reach of one CVE's code. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kmend.exposure.presence import Place, Presence
+from kmend.exposure.reach.answer import Answer, State, any_of, every, say
+from kmend.exposure.reach.box import Box
+from kmend.exposure.reach.entries import entry_of
+from kmend.exposure.reach.entry import Code, Way
+from kmend.exposure.reach.gates import Gate, has_network
+from kmend.exposure.reach.host import HostView
+from kmend.model.exposure import ContainerReach, Evidence, Reach
+from kmend.model.facts import Container, Facts
+
+_REACH = {
+    State.OPEN: Reach.REACHABLE,
+    State.UNKNOWN: Reach.UNKNOWN,
+    State.SHUT: Reach.GATED,
+    State.ABSENT: Reach.NOT_REACHABLE,
+}
+_ORDER = (Reach.REACHABLE, Reach.UNKNOWN, Reach.GATED, Reach.NOT_REACHABLE)
+_NOT_RUNNING = frozenset(("exited", "created", "dead", "removing", "stopped", "configured", "removed"))
+_FROM_NETWORK = Way(name="from the network (CVSS AV:N)", gates=(has_network,), code=Code.LOADED)
+_PIECES_MOST = 8
+
+
+class _Found(NamedTuple):
+    """How one container stands to one CVE."""
+
+    way: str
+    answer: Answer
+
+
+class Judge:
+    """Judges the code of CVEs for the running containers of a host; what is asked again is known already."""
+
+    def __init__(self, facts: Facts, *, only: str = "") -> None:
+        self._host = HostView(facts)
+        names = container_names(facts.containers)
+        kept = [one for one in facts.containers if not only or only in {one.name, one.id, names[one.id]}]
+        boxes = {names[one.id]: Box(one, self._host) for one in kept}
+        self.left_out = tuple(sorted(name for name, box in boxes.items() if _is_left_out(box)))
+        self._boxes = {name: box for name, box in sorted(boxes.items()) if name not in self.left_out}
+        self._gates: dict[tuple[str, Gate], Answer] = {}
+        self._known: dict[tuple[object, ...], tuple[ContainerReach, ...]] = {}
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """Names of those that are judged."""
+        return tuple(self._boxes)
+
+    def reach(self, named: tuple[str, ...], place: Place, *, from_network: bool) -> tuple[ContainerReach, ...]:
+        """How the containers stand to code, the most exposed first.
+
+        Args:
+            named: Files of the record.
+            place: Where they are in the kernel.
+            from_network: The CNA says that an attacker needs nothing but packets.
+        """
+        places = _places(named, place)
+        ways = [(way, objects) for file, objects in places for way in entry_of(file).ways]
+        key = (tuple(dict.fromkeys(ways)), from_network)
+        if key not in self._known:
+            self._known[key] = self._grouped(key[0], from_network=from_network)
+        return self._known[key]
+
+    def _grouped(
+        self, ways: Iterable[tuple[Way, tuple[str, ...]]], *, from_network: bool
+    ) -> tuple[ContainerReach, ...]:
+        ways = tuple(ways)
+        if from_network:
+            objects = tuple(dict.fromkeys(name for _, names in ways for name in names))
+            ways = ((_FROM_NETWORK, objects), *ways)
+        found: dict[_Found, list[str]] = defaultdict(list)
+        for name in self._boxes:
+            found[self._best(name, ways)].append(name)
+        reaches = (_reach(tuple(names), one) for one, names in found.items())
+        return tuple(sorted(reaches, key=lambda one: (_ORDER.index(one.reach), one.containers)))
+
+    def _best(self, name: str, ways: tuple[tuple[Way, tuple[str, ...]], ...]) -> _Found:
+        """The way that stands open, or else the one that is nearest to it."""
+        answers = [_Found(way.name, self._way(name, way, objects)) for way, objects in ways]
+        best = any_of(one.answer for one in answers)
+        return next(one for one in answers if one.answer == best)
+
+    def _way(self, name: str, way: Way, objects: tuple[str, ...]) -> Answer:
+        code = self._code(way, objects)
+        return every((*(self._gate(name, gate) for gate in way.gates), code))
+
+    def _gate(self, name: str, gate: Gate) -> Answer:
+        key = (name, gate)
+        if key not in self._gates:
+            self._gates[key] = gate(self._boxes[name])
+        return self._gates[key]
+
+    def _code(self, way: Way, objects: tuple[str, ...]) -> Answer:
+        """Whether the code is in the kernel on this way; of several objects the best."""
+        if not objects:
+            return say(State.OPEN, "", "kernel files", "which object holds the code is not known: taken as there")
+        if way.code is Code.HARDWARE:
+            return any_of(self._host.hardware(name) for name in objects)
+        return any_of(self._host.module(name, way.asks) for name in objects)
+
+
+def container_names(containers: tuple[Container, ...]) -> dict[str, str]:
+    """Id → a name that no other container has."""
+    count: dict[str, int] = defaultdict(int)
+    for one in containers:
+        count[one.name] += 1
+    return {
+        one.id: one.name if one.name and count[one.name] == 1 else f"{one.name}@{one.id[:12]}"
+        for one in containers
+    }
+
+
+def _is_left_out(box: Box) -> bool:
+    return box.container.state in _NOT_RUNNING or box.has_own_kernel
+
+
+def _places(named: tuple[str, ...], place: Place) -> list[tuple[str, tuple[str, ...]]]:
+    """Files to look up entries for, with the objects that hold them.
+
+    Headers say little about who comes to the code, so they count only where nothing else is there.
+    """
+    if place.presence in {Presence.BUILT_IN, Presence.MODULE, Presence.HEADER}:
+        files = list(place.files)
+    else:
+        files = [(file, ()) for file in named]
+    code = [one for one in files if not one[0].endswith(".h")]
+    return code or files or [("", ())]
+
+
+def _reach(names: tuple[str, ...], found: _Found) -> ContainerReach:
+    answer = found.answer
+    return ContainerReach(
+        containers=names,
+        reach=_REACH[answer.state],
+        way=found.way,
+        gate=answer.gate,
+        evidence=_least(answer.evidence),
+    )
+
+
+def _least(evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+    return tuple(dict.fromkeys(evidence))[:_PIECES_MOST]

@@ -1,0 +1,103 @@
+"""What each CVE is to the kernel that runs: closed, by what, not there, or open. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kmend.exposure import versions
+from kmend.exposure.presence import Finder, Place, Presence
+from kmend.exposure.records import CveRecord
+from kmend.model.exposure import Evidence, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of the kernel that runs, whatever the CVE."""
+
+    version: str
+    """Upstream version that it is made from: ``6.1.170``; empty when nobody knows."""
+    follows_stable: bool
+    """The version says what is in it: an upstream kernel, or a distribution that takes over stable releases whole.
+
+    Others repair without a change of the version, so that only their own statements count.
+    """
+    closed: Mapping[str, Evidence] = field(default_factory=dict)
+    """CVEs that the package's version closed, and who says so."""
+    livepatched: Mapping[str, Evidence] = field(default_factory=dict)
+    """CVEs that a livepatch in effect closes."""
+    files: Finder | None = None
+    """None when it is not known which code the kernel contains."""
+
+
+class Judged(NamedTuple):
+    """A verdict and what led to it."""
+
+    verdict: Verdict
+    evidence: tuple[Evidence, ...]
+    place: Place
+
+
+_NOWHERE = Place(Presence.UNKNOWN, ())
+
+
+def judge(record: CveRecord, known: Known) -> Judged:
+    """The verdict on one CVE: the first of livepatch, package, version and code that settles it."""
+    if record.cve in known.livepatched:
+        place = known.files.place(record.files) if known.files else _NOWHERE
+        return Judged(Verdict.CLOSED_BY_LIVEPATCH, (known.livepatched[record.cve],), place)
+    if record.cve in known.closed:
+        return Judged(Verdict.CLOSED_BY_VERSION, (known.closed[record.cve],), _NOWHERE)
+    stand = versions.stand(known.version, record.affected) if known.version else None
+    if stand is not None and not stand.affected:
+        verdict = Verdict.NOT_AFFECTED if stand.introduced_later else Verdict.CLOSED_BY_VERSION
+        return Judged(verdict, (_version(known, stand.because),), _NOWHERE)
+    return _by_code(record, known, stand)
+
+
+def _by_code(record: CveRecord, known: Known, stand: versions.Stand | None) -> Judged:
+    """The verdict where no version settles it."""
+    place = known.files.place(record.files) if known.files else _NOWHERE
+    said = _files_said(record, known, place)
+    if place.presence is Presence.ABSENT:
+        return Judged(Verdict.NOT_BUILT, (said,), place)
+    if stand is None:
+        why = Evidence(source="record", value="it says nothing about released versions")
+        return Judged(Verdict.UNKNOWN, (why, said), place)
+    if not known.follows_stable:
+        why = Evidence(
+            source="version", value=f"{known.version} does not say what this distribution has taken over into it"
+        )
+        return Judged(Verdict.UNKNOWN, (why, said), place)
+    affected = _version(known, stand.because)
+    if known.files is not None and place.presence is Presence.UNKNOWN:
+        return Judged(Verdict.UNKNOWN, (affected, said), place)
+    return Judged(Verdict.OPEN, (affected, said), place)
+
+
+def _version(known: Known, because: str) -> Evidence:
+    return Evidence(source="record", value=f"{because}; this is {known.version}")
+
+
+def _files_said(record: CveRecord, known: Known, place: Place) -> Evidence:
+    source = "kernel files"
+    if known.files is None:
+        return Evidence(source=source, value="not given, so all code counts as built in this kernel")
+    if not record.files:
+        return Evidence(source=source, value="the record names no files")
+    named = _few(record.files)
+    if place.presence is Presence.ABSENT:
+        return Evidence(source=source, value=f"{named}: not built in this kernel")
+    if place.presence is Presence.UNKNOWN:
+        return Evidence(source=source, value=f"{named}: not in this kernel's source, perhaps under another name")
+    if place.presence is Presence.HEADER:
+        return Evidence(source=source, value=f"{named}: only headers, which this kernel may use")
+    return Evidence(
+        source=source, value=f"{_few(tuple(file for file, _ in place.files))} in {_few(place.objects)}"
+    )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    most = 3
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
