@@ -38,6 +38,18 @@ class Advisory(NamedTuple):
     """First version without the hole; empty while there is none. ``0``: never affected."""
 
 
+class Demand(NamedTuple):
+    """One line of what kernel-hardening-checker says."""
+
+    option: str
+    kind: str
+    """``kconfig``, ``cmdline``, ``sysctl``"""
+    wanted: str
+    reason: str
+    holds: bool
+    result: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """All that a judgement may read: the facts, and what else was given."""
@@ -47,6 +59,8 @@ class Case:
     """By package."""
     used_modules: frozenset[str] = frozenset()
     """Modules that were seen in use on earlier days."""
+    demands: tuple[Demand, ...] | None = None
+    """What kernel-hardening-checker says of this kernel; None when it was not asked."""
 
     # Each of these is asked for by many checks, some of them once for every container.
     @cached_property

@@ -19,6 +19,7 @@ from kmend.kit.files import file_problem
 # verb → module under kmend.cli that holds a click command of the same name; imported only when used.
 _VERBS = {
     "agent": "agent.verb",
+    "audit": "audit.verb",
     "build": "build",
     "demo": "demo.verb",
     "facts": "facts",
@@ -58,8 +59,8 @@ def kmend(verbose: bool) -> None:
     """Live kernel patching for container hosts: build, prove, sign, apply.
 
     Exit codes: 0 done, 1 an error (what, and what to do, stands on standard error), 130 interrupted. `build` also
-    ends with 2 (refused), `agent check` with 10 (a livepatch is available), `update watch --once` with 10
-    (something waits for a person).
+    ends with 2 (refused), `agent check` with 10 (a livepatch is available), `update watch --once` and `audit`
+    with 10 (something waits for a person).
     """
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING,

@@ -128,6 +128,20 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What changed from an older report to a newer one."""
+
+    since: datetime
+    """When the facts of the older one were seen."""
+    new: tuple[Finding, ...]
+    """Failures that were none before."""
+    gone: tuple[Finding, ...]
+    """Failures of the older report that are none now."""
+    stayed: int
+    """Failures in both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
     """What an audit of one host came to."""
 
@@ -147,17 +161,5 @@ class AuditReport:
     """What the facts could not show, and why."""
     notes: tuple[str, ...] = ()
     """What a reader should know: a waiver that has expired, …"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """What changed from an older report to a newer one."""
-
-    since: datetime
-    """When the facts of the older one were seen."""
-    new: tuple[Finding, ...]
-    """Failures that were none before."""
-    gone: tuple[Finding, ...]
-    """Failures of the older report that are none now."""
-    stayed: int
-    """Failures in both."""
+    difference: Difference | None = None
+    """To an older report, where one was given."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from kmend.audit.check import Advisory, Case
+from kmend.audit.check import Advisory, Case, Demand
 from kmend.audit.checks.files import PLACES
 from kmend.audit.registry import CHECKS
 from kmend.model.facts import (
@@ -375,7 +375,10 @@ WRONG: dict[str, Change] = {
     "kernel-boot-vsyscall": _boot("vsyscall=emulate", without="vsyscall"),
     "kernel-boot-iommu": _boot(without="intel_iommu"),
     "kernel-boot-debugfs": _boot(without="debugfs"),
-    **{f"kernel-config-{name.lower().replace('_', '-')}": _config(f"CONFIG_{name}", None) for name in audited.ON},
+    **{f"kernel-config-{name.lower().replace('_', '-')}": _config(f"CONFIG_{name}", None)
+        for name in audited.ON
+        if name != "MODULES"
+    },
     **{
         f"kernel-config-{name.lower().replace('_', '-')}": _config(f"CONFIG_{name}", "y")
         for name in (
@@ -388,6 +391,7 @@ WRONG: dict[str, Change] = {
     "kernel-processor": lambda facts: with_kernel(
         facts, cpu_vulnerabilities=audited.settings({"mds": "Vulnerable: no microcode"})
     ),
+    "kernel-second-opinion": lambda facts: facts,
     "kernel-livepatches": lambda facts: with_kernel(
         facts, livepatches=(LoadedLivepatch(module="livepatch_kmend_1", enabled=True, in_transition=True),)
     ),
@@ -412,11 +416,19 @@ RIGHT: dict[str, Change] = {
         facts, blocked=(BlockedModule(name="dccp", by_alias_only=False, source="a.conf"),)
     ),
 }
+OPINIONS = {
+    name: (
+        Demand(
+            "CONFIG_X", "kconfig", "y", "self_protection", name == "right", "OK" if name == "right" else "FAIL"
+        ),
+    )
+    for name in ("right", "wrong")
+}
 ADVISORIES = {"glibc": (Advisory("CVE-2024-2961", "glibc", "debian 12", "2.36-9+deb12u6"),)}
 
 
-def _case(facts: Facts) -> Case:
-    return case_of(facts, advisories=ADVISORIES)
+def _case(facts: Facts, opinion: str = "right") -> Case:
+    return case_of(facts, advisories=ADVISORIES, demands=OPINIONS[opinion])
 
 
 def test_every_check_has_a_wrong_host():
@@ -441,7 +453,9 @@ def test_a_host_set_up_right_passes(name: str):
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_host_set_up_wrong_fails(name: str):
     """One thing wrong is found, with evidence."""
-    verdicts = [one for one in RULES[name].judge(_case(WRONG[name](right_host()))) if one.outcome is Outcome.FAIL]
+    verdicts = [
+        one for one in RULES[name].judge(_case(WRONG[name](right_host()), "wrong")) if one.outcome is Outcome.FAIL
+    ]
     assert verdicts
     assert all(one.evidence and one.subject for one in verdicts)
 

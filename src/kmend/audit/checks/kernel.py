@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ class _Boot(NamedTuple):
     remedy: str
     breaks: str = ""
     livepatching: Livepatching = Livepatching.SAFE
+    only_x86: bool = False
 
 
 def _words(case: Case) -> tuple[str, ...]:
@@ -99,8 +101,7 @@ _BOOTS = (
         _HIGH,
         _lacks("nosmep", "nosmap", "nosmep nosmap", "noibt", "ibt=off"),
         "no nosmep, nosmap",
-        "Take the parameter out, and boot.",
-    ),
+        "Take the parameter out, and boot.", only_x86=True),
     _Boot(
         "security-modules",
         "The security modules are not turned off",
@@ -154,8 +155,7 @@ _BOOTS = (
         _has("vsyscall=none", config="CONFIG_LEGACY_VSYSCALL_NONE"),
         "vsyscall=none",
         "Boot with vsyscall=none.",
-        "Programs of before 2013 (CentOS 6 images).",
-    ),
+        "Programs of before 2013 (CentOS 6 images).", only_x86=True),
     _Boot(
         "iommu",
         "Devices reach only the memory that is given to them",
@@ -163,8 +163,7 @@ _BOOTS = (
         _has("iommu=force", "intel_iommu=on", "amd_iommu=force_isolation", config="CONFIG_INTEL_IOMMU_DEFAULT_ON"),
         "intel_iommu=on",
         "Boot with intel_iommu=on or amd_iommu=force_isolation.",
-        "Some old devices.",
-    ),
+        "Some old devices.", only_x86=True),
     _Boot(
         "debugfs",
         "debugfs is not there for users of the host",
@@ -177,12 +176,17 @@ _BOOTS = (
 )
 
 
+def _is_x86(case: Case) -> bool:
+    return case.facts.kernel.architecture in {"x86_64", "i686", ""}
+
+
 def _of_boot(one: _Boot, case: Case) -> Verdict:
-    line = " ".join(_words(case))
+    if one.only_x86 and not _is_x86(case):
+        return not_here("Processors of this kind have no such thing.")
     return judged(
         one.holds(case),
-        f"Asked for: {one.seen}. Command line: {line or 'not seen'}",
-        missing=("The command line and the configuration of the kernel do not show it."),
+        f"Asked for: {one.seen}; booted with: {' '.join(_words(case)) or 'nothing that was seen'}",
+        missing="The command line and the configuration of the kernel do not show it.",
     )
 
 
@@ -195,6 +199,8 @@ class _Config(NamedTuple):
     severity: Severity = _LOW
     breaks: str = ""
     livepatching: Livepatching = Livepatching.SAFE
+    without: str = ""
+    """Option without which it means nothing; ``x86`` for that architecture alone."""
 
 
 _CARE = Livepatching.CARE
@@ -215,8 +221,7 @@ _CONFIGS = (
         "y",
         "The kernel stops at lists that were tampered with",
         _LOW,
-        "The host boots instead of going on.",
-    ),
+        "The host boots instead of going on.", without="CONFIG_MODULES"),
     _Config("CONFIG_SCHED_STACK_END_CHECK", "y", "An overrun stack is noticed"),
     _Config("CONFIG_SECCOMP_FILTER", "y", "Containers can have seccomp filters", _HIGH),
     _Config(
@@ -233,8 +238,7 @@ _CONFIGS = (
         "Modules can be signed",
         _MEDIUM,
         "Livepatches are signed by a key that the kernel has to know.",
-        _CARE,
-    ),
+        _CARE, without="CONFIG_MODULES"),
     _Config("CONFIG_LIVEPATCH", "y", "The kernel can be livepatched", _HIGH),
     _Config(
         "CONFIG_DEVMEM",
@@ -263,8 +267,7 @@ _CONFIGS = (
         "Layouts of structures are not shuffled",
         _LOW,
         "Shuffled layouts would harden more, but livepatches could not be built for them.",
-        _STOPS,
-    ),
+        _STOPS, without="x86"),
 )
 
 
@@ -272,6 +275,8 @@ def _of_config(one: _Config, case: Case) -> Verdict:
     if case.config is None:
         return unknown("The kernel's configuration was not seen.")
     found = case.config.get(one.option, "")
+    if one.without and not (_is_x86(case) if one.without == "x86" else one.without in case.config):
+        return not_here(f"Without {one.without} it means nothing.")
     if one.option == "CONFIG_RANDSTRUCT_NONE" and "CONFIG_RANDSTRUCT" not in case.config:
         return good("This kernel does not shuffle structures.")
     return judged(found == one.right, f"{one.option} is {found or 'not set'}.")
@@ -303,6 +308,27 @@ def _livepatches(case: Case) -> Verdict:
     return good(f"In force: {', '.join(one.module for one in found)}.")
 
 
+# What it may ask for, and livepatches cannot be loaded or built afterwards.
+_STOPPING = re.compile(
+    r"CONFIG_(MODULES|LIVEPATCH|KALLSYMS|FTRACE|FUNCTION_TRACER|DYNAMIC_FTRACE|KPROBES|RANDSTRUCT_FULL|RANDSTRUCT_"
+    r"PERFORMANCE|GCC_PLUGIN_RANDSTRUCT|TRIM_UNUSED_KSYMS)|kernel\.modules_disabled|kernel\.ftrace_enabled"
+)
+
+
+def _second_opinion(case: Case) -> Iterator[Verdict]:
+    for one in case.demands or ():
+        seen = f"Wanted: {one.wanted} ({one.kind}, {one.reason}); {one.result}."
+        subject = f"kernel {one.option}"
+        if one.holds:
+            yield good(seen, subject=subject)
+        elif _STOPPING.fullmatch(one.option):
+            yield not_here(f"{seen} Livepatching would stop.", subject=subject)
+        else:
+            yield bad(seen, subject=subject)
+    if not case.demands:
+        yield not_here("kernel-hardening-checker was not asked (--hardening-checker).")
+
+
 CHECKS: tuple[Check, ...] = (
     *(
         _kernel(
@@ -316,8 +342,7 @@ CHECKS: tuple[Check, ...] = (
             breaks=one.breaks,
             livepatching=one.livepatching,
         )
-        for one in _BOOTS
-    ),
+        for one in _BOOTS, without="x86"),
     *(
         _kernel(
             f"kernel-{one.option.lower().replace('_', '-')}",
@@ -330,8 +355,7 @@ CHECKS: tuple[Check, ...] = (
             breaks=one.breaks,
             livepatching=one.livepatching,
         )
-        for one in _CONFIGS
-    ),
+        for one in _CONFIGS, without="x86"),
     _kernel(
         "kernel-lockdown",
         "The kernel is locked down against root",
@@ -361,5 +385,16 @@ CHECKS: tuple[Check, ...] = (
         of_host(_livepatches),
         source="Linux documentation, livepatch/livepatch",
         remedy="`kmend agent status` says what it waits for.",
+    ),
+    _kernel(
+        "kernel-second-opinion",
+        "kernel-hardening-checker has nothing to say",
+        Severity.LOW,
+        _second_opinion,
+        source="kernel-hardening-checker, an external program",
+        remedy="Set it as the program wants, after a look at what breaks: its own page says that for each option.",
+        actionable=Actionable.REBUILD,
+        breaks="Depends on the option; what would stop livepatching is left out.",
+        livepatching=Livepatching.CARE,
     ),
 )

@@ -1,0 +1,1 @@
+"""``kmend audit``: how this container host is set up."""
