@@ -101,7 +101,9 @@ _BOOTS = (
         _HIGH,
         _lacks("nosmep", "nosmap", "nosmep nosmap", "noibt", "ibt=off"),
         "no nosmep, nosmap",
-        "Take the parameter out, and boot.", only_x86=True),
+        "Take the parameter out, and boot.",
+        only_x86=True,
+    ),
     _Boot(
         "security-modules",
         "The security modules are not turned off",
@@ -155,7 +157,9 @@ _BOOTS = (
         _has("vsyscall=none", config="CONFIG_LEGACY_VSYSCALL_NONE"),
         "vsyscall=none",
         "Boot with vsyscall=none.",
-        "Programs of before 2013 (CentOS 6 images).", only_x86=True),
+        "Programs of before 2013 (CentOS 6 images).",
+        only_x86=True,
+    ),
     _Boot(
         "iommu",
         "Devices reach only the memory that is given to them",
@@ -163,7 +167,9 @@ _BOOTS = (
         _has("iommu=force", "intel_iommu=on", "amd_iommu=force_isolation", config="CONFIG_INTEL_IOMMU_DEFAULT_ON"),
         "intel_iommu=on",
         "Boot with intel_iommu=on or amd_iommu=force_isolation.",
-        "Some old devices.", only_x86=True),
+        "Some old devices.",
+        only_x86=True,
+    ),
     _Boot(
         "debugfs",
         "debugfs is not there for users of the host",
@@ -204,10 +210,9 @@ class _Config(NamedTuple):
 
 
 _CARE = Livepatching.CARE
-_STOPS = Livepatching.STOPS
 _CONFIGS = (
     _Config("CONFIG_STRICT_KERNEL_RWX", "y", "Code of the kernel cannot be written", _HIGH),
-    _Config("CONFIG_STRICT_MODULE_RWX", "y", "Code of modules cannot be written", _HIGH),
+    _Config("CONFIG_STRICT_MODULE_RWX", "y", "Code of modules cannot be written", _HIGH, without="CONFIG_MODULES"),
     _Config("CONFIG_STACKPROTECTOR_STRONG", "y", "Overflows on the stack are noticed", _MEDIUM),
     _Config("CONFIG_FORTIFY_SOURCE", "y", "Copies beyond a buffer are noticed", _MEDIUM),
     _Config("CONFIG_HARDENED_USERCOPY", "y", "Copies from and to users keep to their objects", _MEDIUM),
@@ -221,7 +226,8 @@ _CONFIGS = (
         "y",
         "The kernel stops at lists that were tampered with",
         _LOW,
-        "The host boots instead of going on.", without="CONFIG_MODULES"),
+        "The host boots instead of going on.",
+    ),
     _Config("CONFIG_SCHED_STACK_END_CHECK", "y", "An overrun stack is noticed"),
     _Config("CONFIG_SECCOMP_FILTER", "y", "Containers can have seccomp filters", _HIGH),
     _Config(
@@ -238,7 +244,9 @@ _CONFIGS = (
         "Modules can be signed",
         _MEDIUM,
         "Livepatches are signed by a key that the kernel has to know.",
-        _CARE, without="CONFIG_MODULES"),
+        _CARE,
+        without="CONFIG_MODULES",
+    ),
     _Config("CONFIG_LIVEPATCH", "y", "The kernel can be livepatched", _HIGH),
     _Config(
         "CONFIG_DEVMEM",
@@ -258,16 +266,23 @@ _CONFIGS = (
     ),
     _Config("CONFIG_COMPAT_BRK", "", "The heap's address is random", _MEDIUM),
     _Config("CONFIG_LEGACY_PTYS", "", "There are no terminals of the old kind"),
-    _Config("CONFIG_X86_X32_ABI", "", "There is no third kind of system calls"),
-    _Config("CONFIG_MODIFY_LDT_SYSCALL", "", "There is no modify_ldt", _LOW, "Some 16-bit programs under Wine."),
-    _Config("CONFIG_BINFMT_AOUT", "", "Programs of the a.out kind do not start"),
+    _Config("CONFIG_X86_X32_ABI", "", "There is no third kind of system calls", without="x86"),
+    _Config(
+        "CONFIG_MODIFY_LDT_SYSCALL",
+        "",
+        "There is no modify_ldt",
+        _LOW,
+        "Some 16-bit programs under Wine.",
+        without="x86",
+    ),
+    _Config("CONFIG_BINFMT_AOUT", "", "Programs of the a.out kind do not start", without="x86"),
     _Config(
         "CONFIG_RANDSTRUCT_NONE",
         "y",
         "Layouts of structures are not shuffled",
         _LOW,
-        "Shuffled layouts would harden more, but livepatches could not be built for them.",
-        _STOPS, without="x86"),
+        "Nothing; shuffled layouts would harden more, but livepatches could not be built for them.",
+    ),
 )
 
 
@@ -342,7 +357,8 @@ CHECKS: tuple[Check, ...] = (
             breaks=one.breaks,
             livepatching=one.livepatching,
         )
-        for one in _BOOTS, without="x86"),
+        for one in _BOOTS
+    ),
     *(
         _kernel(
             f"kernel-{one.option.lower().replace('_', '-')}",
@@ -355,7 +371,8 @@ CHECKS: tuple[Check, ...] = (
             breaks=one.breaks,
             livepatching=one.livepatching,
         )
-        for one in _CONFIGS, without="x86"),
+        for one in _CONFIGS
+    ),
     _kernel(
         "kernel-lockdown",
         "The kernel is locked down against root",

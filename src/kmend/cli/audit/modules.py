@@ -60,7 +60,7 @@ def modules(
 
     Without --write this is a dry run: it says what would be kept out. Needed is what is in use now or was on an
     earlier day, what hardware, mounts or the boot ask for, and what engines and network plugins may ask for. Run
-    it for a week (`kmend audit` notes it too) before you trust it: what is used on Sundays is seen on Sundays only.
+    it for a week (`kmend audit` notes it too) before you trust it: what is used on Sundays is seen on Sundays.
 
     The file is read by modprobe. Nothing is unloaded; remove the file to take it back.
     """
