@@ -14,13 +14,21 @@ from kmend.linux.facts.look import Limits
 from kmend.model.facts import Facts, LoadedLivepatch, Unseen
 
 
-def host_facts(root: Path = Path("/"), *, now: datetime, limits: Limits | None = None) -> Facts:
+def host_facts(
+    root: Path = Path("/"), *, now: datetime, limits: Limits | None = None, cache: Path | None = None
+) -> Facts:
     """What can be seen of a host; the CVEs of our livepatch are those of the manifest that the agent verified.
+
+    Args:
+        root: As for collect().
+        now: The time.
+        limits: As for collect().
+        cache: As for collect().
 
     Raises:
         MachineError: As collect().
     """
-    facts = collect(root, now=now, limits=limits)
+    facts = collect(root, now=now, limits=limits, cache=cache)
     if not any(one.number is not None for one in facts.kernel.livepatches):
         return facts
     known = _loaded_by_agent(root, now)

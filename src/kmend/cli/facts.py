@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from kmend.agent.facts import host_facts
+from kmend.kit.cache import cache_root
 from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic
 from kmend.kit.printable import printable
@@ -50,7 +51,9 @@ def facts_of(facts: Path | None, root: Path = Path("/")) -> Facts:
         MachineError: The host cannot be looked at.
     """
     if facts is None:
-        return host_facts(root, now=datetime.now(tz=UTC))
+        # Of this host only: what an image holds is not this machine's to remember.
+        cache = cache_root() / "facts" / "layers.json" if root == Path("/") else None
+        return host_facts(root, now=datetime.now(tz=UTC), cache=cache)
     if root != Path("/"):
         raise InputError(
             "--facts and --root exclude each other.", hint="Saved facts say themselves whose they are."

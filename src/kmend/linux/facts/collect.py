@@ -22,34 +22,38 @@ from kmend.linux.facts import (
     processes,
     programs,
     sysctls,
+    walked,
 )
 from kmend.linux.facts.layers import Layers
 from kmend.linux.facts.look import Limits, Look, looking
 from kmend.model.facts import Container, Engine, EngineKind, Facts, Image, Syscalls, User
 
 
-def collect(root: Path = Path("/"), *, now: datetime, limits: Limits | None = None) -> Facts:
+def collect(
+    root: Path = Path("/"), *, now: datetime, limits: Limits | None = None, cache: Path | None = None
+) -> Facts:
     """What can be seen of a host, without starting anything; what cannot stands in ``unseen``, with its reason.
 
     Args:
         root: ``/``, or the folder of an image of a host: one without processes is judged by its files alone.
         now: The time.
         limits: How long it may take and how much it reads.
+        cache: A file that keeps what was found in layers of images, which do not change; None for none.
 
     Raises:
         MachineError: The folder is not there, or this kernel cannot open files safely below a folder (before 5.6).
     """
     with looking(root, limits=limits) as look:
-        return _collected(look, now)
+        return _collected(look, now, cache)
 
 
-def _collected(look: Look, now: datetime) -> Facts:
+def _collected(look: Look, now: datetime, cache: Path | None) -> Facts:
     live = look.stat("proc/1/status") is not None
     installed = packages.packages(look)
     running = kernel.kernel(look, live=live, packages=installed)
     accounts = host.users(look)
     seen = processes.processes(look)
-    held = _held(look, seen, accounts)
+    held = _held(look, seen, accounts, cache)
     return Facts(
         collected=now,
         root=str(look.root),
@@ -84,7 +88,7 @@ class _Held(NamedTuple):
     images: tuple[Image, ...]
 
 
-def _held(look: Look, seen: tuple[processes.Seen, ...], accounts: tuple[User, ...]) -> _Held:
+def _held(look: Look, seen: tuple[processes.Seen, ...], accounts: tuple[User, ...], cache: Path | None) -> _Held:
     """What runs containers here, the containers, and the images."""
     told = [
         docker.ask(look, engine) if asked else docker.Told(engine) for engine, asked in engines.engines(look, seen)
@@ -99,7 +103,7 @@ def _held(look: Look, seen: tuple[processes.Seen, ...], accounts: tuple[User, ..
     return _Held(
         engines=here,
         containers=containerd.with_records(look, stores, found),
-        images=tuple(_images(look, told, storages, stores)),
+        images=_with_layers(look, tuple(_images(look, told, storages, stores)), cache),
     )
 
 
@@ -116,13 +120,20 @@ def _bundles(look: Look, places: tuple[bundles.Place, ...]) -> Iterator[bundles.
 def _images(
     look: Look, told: list[docker.Told], storages: tuple[str, ...], stores: tuple[str, ...]
 ) -> Iterator[Image]:
-    """Each image once: what an engine told, else what its storage shows, with what is in the layers."""
-    layers = Layers(look)
+    """Each image once: what its storage shows, what an engine told."""
     stored = [one for storage in storages for one in podman.images(look, storage)]
     ids = {one.id for one in stored}
     # Podman's service tells of what its storage shows, with less.
     told_of = [one for answer in told for one in answer.images]
     said = [one for one in told_of if one.engine is EngineKind.DOCKER or one.id not in ids]
     ids |= {one.id for one in said}
-    for one in (*stored, *said, *containerd.images(look, stores, ids)):
-        yield layers.of(one)
+    yield from (*stored, *said, *containerd.images(look, stores, ids))
+
+
+def _with_layers(look: Look, images: tuple[Image, ...], cache: Path | None) -> tuple[Image, ...]:
+    kept = walked.load(cache)
+    layers = Layers(look, kept)
+    found = tuple(layers.of(one) for one in images)
+    if layers.walked != kept:
+        walked.save(look, cache, layers.walked)
+    return found

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kmend.linux.facts import packages as databases
 from kmend.linux.facts.host import distribution_in
 from kmend.linux.facts.look import Look
+from kmend.linux.facts.walked import Walked
 from kmend.model.facts import Image, Package
 
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
@@ -38,9 +39,13 @@ class _Here(NamedTuple):
 class Layers:
     """What was read of layers, kept for the images that share them."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, kept: Walked | None = None) -> None:
+        """Begin; ``kept`` are walks of earlier looks."""
         self._look = look
-        self._walked: dict[str, tuple[str, ...] | None] = {}
+        self._kept = kept or {}
+        self.walked: Walked = {}
+        """Every walk that came to its end, with those that were kept and needed again."""
+        self._done: dict[str, tuple[str, ...] | None] = {}
         self._parsed: dict[tuple[int, int, int, int], tuple[Package, ...]] = {}
         self._here: dict[tuple[str, str], _Here] = {}
         self._until = time.monotonic() + min(look.limits.walk_seconds, look.left)
@@ -132,9 +137,16 @@ class Layers:
         return tuple(sorted(found))
 
     def _walk(self, folder: str, layer: Look) -> tuple[str, ...] | None:
-        if folder not in self._walked:
-            self._walked[folder] = _walked(layer, until=self._until, most=self._look.limits.layer_files)
-        return self._walked[folder]
+        if folder not in self._done:
+            status = os.fstat(layer.folder)
+            key = f"{folder}:{status.st_dev}:{status.st_ino}:{status.st_ctime_ns}"
+            found = self._kept.get(key)
+            if found is None:
+                found = _walked(layer, until=self._until, most=self._look.limits.layer_files)
+            self._done[folder] = found
+            if found is not None:
+                self.walked[key] = found
+        return self._done[folder]
 
     def _top(self, layers: list[tuple[str, Look]], path: str) -> tuple[str, Look, os.stat_result] | None:
         """The uppermost layer that holds a path, unless one above hides it."""

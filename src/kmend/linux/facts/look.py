@@ -15,7 +15,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -239,6 +239,15 @@ class Look:
             else:
                 found = [f"{start}{part}/" for start in found]
         return [path[:-1] for path in found if self.stat(path[:-1])]
+
+    def drop_ins(self, folders: Iterable[str]) -> list[str]:
+        """The ``*.conf`` in some folders in the order of their names; the first folder that has a name wins."""
+        found: dict[str, str] = {}
+        for folder in folders:
+            for name in self.names(folder):
+                if name.endswith(".conf"):
+                    found.setdefault(name, f"{folder}/{name}")
+        return [found[name] for name in sorted(found)]
 
     def link(self, path: str) -> str:
         """Where a link says that it leads; empty when it is none, or may not be read."""

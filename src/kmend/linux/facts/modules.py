@@ -73,7 +73,7 @@ def _aliases(look: Look, folder: str) -> Iterator[Alias]:
 
 
 def _blocked(look: Look) -> Iterator[BlockedModule]:
-    for path in _files(look, MODPROBE_FOLDERS):
+    for path in look.drop_ins(MODPROBE_FOLDERS):
         for line in _continued(look.lines(path)):
             if found := _block(line.split(), source=f"/{path}"):
                 yield found
@@ -102,21 +102,11 @@ def _blocked_at_boot(command_line: tuple[str, ...]) -> Iterator[BlockedModule]:
 
 
 def _at_boot(look: Look) -> Iterator[str]:
-    for path in ("etc/modules", *_files(look, LOAD_FOLDERS)):
+    for path in ("etc/modules", *look.drop_ins(LOAD_FOLDERS)):
         for line in look.lines(path):
             words = line.split()
             if words and words[0][0] not in "#;":
                 yield words[0].replace("-", "_")
-
-
-def _files(look: Look, folders: tuple[str, ...]) -> Iterator[str]:
-    """The ``*.conf`` of some folders in the order of their names; the first folder that has a name wins."""
-    found: dict[str, str] = {}
-    for folder in folders:
-        for name in look.names(folder):
-            if name.endswith(".conf"):
-                found.setdefault(name, f"{folder}/{name}")
-    yield from (found[name] for name in sorted(found))
 
 
 def _continued(lines: list[str]) -> Iterator[str]:

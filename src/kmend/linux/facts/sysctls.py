@@ -50,13 +50,9 @@ def _tree(look: Look, folder: str, *, depth: int) -> Iterator[Setting]:
 
 def configured(look: Look) -> tuple[Setting, ...]:
     """What is set at boot, in the order in which it is set; sysctl.d(5). Names are dotted."""
-    files: dict[str, str] = {}
-    for folder in SYSCTL_FOLDERS:
-        for name in look.names(folder):
-            if name.endswith(".conf"):
-                files.setdefault(name, f"{folder}/{name}")
-    paths = [files[name] for name in sorted(files)]
-    if "99-sysctl.conf" not in files:
+    paths = look.drop_ins(SYSCTL_FOLDERS)
+    # Distributions link it as 99-sysctl.conf.
+    if not any(path.endswith("/99-sysctl.conf") for path in paths):
         paths.append("etc/sysctl.conf")
     return tuple(found for path in paths for found in _file(look, path))
 

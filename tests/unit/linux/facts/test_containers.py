@@ -1,5 +1,7 @@
 """Containers: engine, bundle and /proc joined to one."""
 
+import os
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -192,3 +194,25 @@ def test_image_of_a_host_has_no_processes(tmp_path):
     one = only(look(host))
     assert (one.id, one.state, one.pid) == (ONE, "", 0)
     assert one.capabilities == ("CAP_CHOWN", "CAP_NET_RAW")
+
+
+def test_no_program_is_started(host):
+    """Neither in a container nor for one: the interpreter reports each start of a program to an audit hook."""
+    started = []
+    watching = [True]
+
+    def hook(event, _):
+        if watching and event in {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.system"}:
+            started.append(event)
+
+    sys.addaudithook(hook)  # it cannot be taken out again, so it only listens for a while
+    engine = FakeEngine()
+    for number in range(20):
+        host.container(identity(number), pid=100 + number)
+        engine.container(identity(number), inspected(f"c{number}", State={"Pid": 100 + number}))
+    found = look(host, engine)
+    assert len(found.containers) == 20
+    assert started == []
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+    watching.clear()
+    assert started == ["os.posix_spawn"]

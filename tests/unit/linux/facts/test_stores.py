@@ -38,7 +38,7 @@ def set_user_id(host, path):
     host.write(path, "program").chmod(0o4755)
 
 
-def seen(host, *, config=None, layers=2, limits=None):
+def seen(host, *, config=None, layers=2, limits=None, cache=None):
     """The image of Docker's that has these layers, from the top down: l1 is the upper one of two."""
     engine = FakeEngine()
     lower = ":".join(f"/{LAYERS}/l{number}/diff" for number in reversed(range(layers - 1)))
@@ -55,7 +55,7 @@ def seen(host, *, config=None, layers=2, limits=None):
         ("ARG TOKEN=geheim; RUN make", 'ENV PASS="ge heim" A=1'),
     )
     with engine.serving(host.root / "run/docker.sock"):
-        found = collect(host.root, now=NOW, limits=limits)
+        found = collect(host.root, now=NOW, limits=limits, cache=cache)
     (image,) = found.images
     return image, found
 
@@ -146,6 +146,22 @@ def test_walk_has_an_end(host):
         host.write(f"{LAYERS}/l0/diff/many/{number}", "")
     image, _ = seen(host, limits=Limits(layer_files=20))
     assert image.set_user_id is None
+
+
+def test_walks_are_kept_for_the_next_look(host, tmp_path_factory):
+    """A second look needs no time for them; one that cannot be read, or written, is no error."""
+    cache = tmp_path_factory.mktemp("cache") / "facts" / "layers.json"
+    set_user_id(host, f"{LAYERS}/l0/diff/bin/su")
+    assert seen(host, cache=cache)[0].set_user_id == ("/bin/su",)
+    assert cache.stat().st_mode & 0o777 == 0o600
+    assert seen(host, cache=cache, limits=Limits(walk_seconds=0))[0].set_user_id == ("/bin/su",)
+    cache.write_text('{"format": 1, "layers": {"a": [7]}}')
+    assert seen(host, cache=cache)[0].set_user_id == ("/bin/su",)
+    cache.unlink()
+    cache.mkdir()
+    image, found = seen(host, cache=cache)
+    assert image.set_user_id == ("/bin/su",)
+    assert any(one.what == "cache" for one in found.unseen)
 
 
 def test_user_and_health_check_are_the_configurations(host):
