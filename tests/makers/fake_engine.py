@@ -31,6 +31,7 @@ class FakeEngine:
             "/info": INFO,
             "/containers/json?all=1": [],
             "/images/json": [],
+            "/networks": [{"Name": "bridge", "Driver": "bridge", "Containers": {}, "Options": {"icc": "true"}}],
         }
         self.asked: list[str] = []
 

@@ -45,6 +45,8 @@ class Limits:
     """For all of it; what was not reached by then is unseen."""
     answer_seconds: float = 5
     """For one answer of an engine."""
+    engine_seconds: float = 20
+    """For all answers of one engine: a slow one leaves time for the rest."""
     answer_bytes: int = 16 << 20
     bundle_bytes: int = 2 << 20
     """Of an OCI bundle's config.json."""

@@ -70,6 +70,7 @@ class Talk:
         self._path = path
         self._name = name
         self._connection: socket.socket | None = None
+        self._end = time.monotonic() + look.limits.engine_seconds
 
     def close(self) -> None:
         """End the connection."""
@@ -84,15 +85,16 @@ class Talk:
             GoneError: It does not know what was asked for.
             NoAnswerError: It is silent, refuses, says too much, or what it says is no JSON.
         """
-        seconds = min(self._look.limits.answer_seconds, self._look.left)
+        now = time.monotonic()
+        seconds = max(0.0, min(self._look.limits.answer_seconds, self._look.left, self._end - now))
         try:
-            return Said(json.loads(self._answer(path, time.monotonic() + seconds)), self._look, self._name)
+            return Said(json.loads(self._answer(path, now + seconds)), self._look, self._name)
         except NoAnswerError:
             self.close()
             raise
         except TimeoutError:
             self.close()
-            raise NoAnswerError(f"it did not answer in {seconds:.0f} s") from None
+            raise NoAnswerError(f"it did not answer in {seconds:.1f} s") from None
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise NoAnswerError(f"it does not answer: {_reason(error)}") from None

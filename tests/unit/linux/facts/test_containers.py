@@ -98,6 +98,7 @@ def test_engine_is_asked_for_reading_only(host):
         "GET /containers/json?all=1",
         f"GET /containers/{ONE}/json",
         "GET /images/json",
+        "GET /networks",
         f"GET /images/sha256:{'a' * 64}/json",
         f"GET /images/sha256:{'a' * 64}/history",
     }
@@ -106,7 +107,18 @@ def test_engine_is_asked_for_reading_only(host):
     assert docker.answers
     assert docker.version == "20.10.24+dfsg1"
     assert Setting(name="HttpProxy", value="http://…@proxy.example:3128") in docker.says
+    assert Setting(name="Networks.0.Options.icc", value="true") in docker.says
     assert Setting(name="H", value="fd://", source="/proc/50/cmdline") in docker.settings
+
+
+def test_swarm_is_counted_by_its_managers(host):
+    """Services and secrets are numbers; their contents are not asked for."""
+    engine = FakeEngine()
+    engine.answers["/info"] = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": True, "Managers": 1}}
+    engine.answers |= {"/services": [{"ID": "a"}, {"ID": "b"}], "/secrets": [{"ID": "c"}]}
+    (docker,) = look(host, engine).engines
+    says = {one.name: one.value for one in docker.says}
+    assert (says["Swarm.Managers"], says["Swarm.Services"], says["Secrets"]) == ("1", "2", "1")
 
 
 def test_engine_that_does_not_run_is_not_asked(tmp_path):
