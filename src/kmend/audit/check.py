@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from kmend.audit.reading import container_name, image_name
+from kmend.audit.reading import container_name, image_name, plain_name
 from kmend.model.facts import Container, Engine, EngineKind, Facts, FileFacts, Image, Setting
 from kmend.model.finding import Actionable, Area, Livepatching, Outcome, Rule, Severity
 
@@ -67,6 +67,20 @@ class Case:
     def containers(self) -> tuple[Container, ...]:
         """The containers that run."""
         return tuple(one for one in self.facts.containers if one.state in {"running", "paused"} or one.pid)
+
+    @cached_property
+    def images_by_name(self) -> Mapping[str, list[Image]]:
+        """Images by each of their names."""
+        found: dict[str, list[Image]] = {}
+        for one in self.facts.images:
+            for name in one.names:
+                found.setdefault(plain_name(name), []).append(one)
+        return found
+
+    @cached_property
+    def images_by_id(self) -> Mapping[str, Image]:
+        """Images by id."""
+        return {one.id: one for one in self.facts.images}
 
     @cached_property
     def files(self) -> Mapping[str, FileFacts]:

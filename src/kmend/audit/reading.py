@@ -25,6 +25,11 @@ def image_name(one: Image) -> str:
     return f"image {names[0]}" if names else f"image {one.id.removeprefix('sha256:')[:_SHORT]}"
 
 
+def plain_name(name: str) -> str:
+    """The name of an image without what Docker leaves out: ``docker.io/library/nginx:1`` is ``nginx:1``."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
+
+
 def named(settings: Iterable[Setting], *names: str) -> list[Setting]:
     """The settings of these names and those below them: ``hosts`` finds ``hosts.0`` too. Case does not count."""
     wanted = [name.lower() for name in names]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
 from kmend.audit.check import (
@@ -19,7 +18,7 @@ from kmend.audit.check import (
     of_told_containers,
     unknown,
 )
-from kmend.audit.reading import named, value
+from kmend.audit.reading import named, plain_name, value
 from kmend.model.facts import Container, EngineKind
 from kmend.model.finding import Area, Severity
 
@@ -137,21 +136,14 @@ def _current(one: Container, case: Case) -> Verdict:
     """Whether the name that it was started by still means the image that it runs."""
     if not one.image or not one.image_id:
         return unknown("Its image was not seen.")
-    wanted = one.image if ":" in one.image.rpartition("/")[2] or "@" in one.image else f"{one.image}:latest"
-    now = [image for image in case.facts.images if any(_same_name(name, wanted) for name in image.names)]
     if "@" in one.image or one.image.startswith("sha256:"):
         return good(f"It was started by a digest: {one.image}.")
+    wanted = one.image if ":" in one.image.rpartition("/")[2] else f"{one.image}:latest"
+    now = case.images_by_name.get(plain_name(wanted), ())
     if not now:
         return unknown(f"No image is called {wanted} now.")
-    return judged(
-        one.image_id in {image.id for image in now},
-        f"{wanted} is now {now[0].id[:19]}, it runs {one.image_id[:19]}.",
-    )
-
-
-def _same_name(name: str, wanted: str) -> bool:
-    prefix = re.compile(r"^(docker\.io/)?(library/)?")
-    return prefix.sub("", name) == prefix.sub("", wanted)
+    seen = f"{wanted} is now {now[0].id[:19]}, it runs {one.image_id[:19]}."
+    return judged(one.image_id in {image.id for image in now}, seen)
 
 
 def _pinned(one: Container, case: Case) -> Verdict:
@@ -159,7 +151,7 @@ def _pinned(one: Container, case: Case) -> Verdict:
         return unknown("Its image was not seen.")
     if "@sha256:" in one.image or one.image.startswith("sha256:"):
         return good(f"It was started from {one.image}.")
-    image = next((found for found in case.facts.images if found.id == one.image_id), None)
+    image = case.images_by_id.get(one.image_id)
     known = f"; it is {image.digests[0]} now" if image and image.digests else ""
     return bad(f"It was started from {one.image}, which may become another image{known}.")
 
