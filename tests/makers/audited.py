@@ -229,12 +229,6 @@ def _files() -> tuple[FileFacts, ...]:
         ("/etc/kubernetes/admin.conf", 0o600),
         ("/etc/kubernetes/manifests/etcd.yaml", 0o600),
         ("/var/lib/etcd", 0o700),
-        ("/usr/bin/dockerd", 0o755),
-        ("/usr/bin/containerd", 0o755),
-        ("/usr/bin/containerd-shim", 0o755),
-        ("/usr/bin/containerd-shim-runc-v1", 0o755),
-        ("/usr/bin/containerd-shim-runc-v2", 0o755),
-        ("/usr/bin/runc", 0o755),
         ("/usr/lib/systemd/system/docker.service", 0o644),
         ("/run/containerd", 0o711),
         ("/opt/verifiers", 0o755),
@@ -313,6 +307,10 @@ def right_host(**changes: Any) -> Facts:
                 pids=(100 + number,),
             )
             for number, (name, version) in enumerate(PROGRAMS.items())
+        )
+        + tuple(
+            Program(name=name, path=f"/usr/bin/{name}", package="containerd", sha256=name)
+            for name in ("containerd-shim", "containerd-shim-runc-v1", "containerd-shim-runc-v2")
         ),
         "files": _files(),
         "services": (

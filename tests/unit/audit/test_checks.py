@@ -514,3 +514,18 @@ def test_every_rule_says_what_it_asks_where_from_and_what_to_do():
         assert one.rule.source
         assert one.rule.remedy
     assert {one.rule.area for one in CHECKS} == set(Area)
+
+
+def test_a_program_is_watched_where_it_is():
+    """Debian has dockerd in /usr/sbin: a rule for /usr/bin does not watch it."""
+    facts = with_program(right_host(), "dockerd", path="/usr/sbin/dockerd")
+    (verdict,) = RULES["host-audit-usr-bin-dockerd"].judge(case_of(facts))
+    assert verdict.outcome is Outcome.FAIL
+    assert "/usr/sbin/dockerd" in verdict.evidence
+
+
+def test_a_rule_that_leaves_a_path_out_watches_nothing():
+    """``-a never`` on a folder is the contrary of a watch."""
+    facts = replace(right_host(), audit_rules=("-a never,exit -F dir=/etc/docker",))
+    (verdict,) = RULES["host-audit-etc-docker"].judge(case_of(facts))
+    assert verdict.outcome is Outcome.FAIL

@@ -139,17 +139,31 @@ def _watched(path: str, rules: Iterable[str]) -> str:
     return ""
 
 
+def _places(path: str, case: Case) -> tuple[list[str], bool]:
+    """Where the file is on this host, and whether it was looked for: programs and units move about."""
+    folder, _, name = path.rpartition("/")
+    if folder == "/usr/bin":
+        programs = case.facts.programs
+        return [f"/{one.path.lstrip('/')}" for one in programs if one.name == name], bool(programs)
+    paths = [path, f"/etc/systemd/system/{name}", f"/lib/systemd/system/{name}"] if "systemd" in folder else [path]
+    known = [case.files[one] for one in paths if one in case.files]
+    return [one.path for one in known if one.exists], bool(known)
+
+
 def _audited(path: str) -> Check:
     def decide(case: Case) -> Verdict:
-        file = case.files.get(path)
+        there, looked = _places(path, case)
         rules = case.facts.audit_rules
-        if file is not None and not file.exists:
+        if looked and not there:
             return not_here(f"{path} is not here.")
         if rules is None:
             return unknown("The audit system's rules were not seen.")
-        if rule := _watched(path, rules):
-            return good(f"Watched by: {rule}")
-        return unknown(f"{path} was not looked for.") if file is None else bad(f"No audit rule watches {path}.")
+        bare = [one for one in there or [path] if not _watched(one, rules)]
+        if not bare:
+            return good(f"Watched by: {_watched((there or [path])[0], rules)}")
+        return (
+            bad(f"No audit rule watches {', '.join(bare)}.") if looked else unknown(f"{path} was not looked for.")
+        )
 
     return _host(
         f"host-audit-{path.strip('/').replace('/', '-').replace('.', '-')}",

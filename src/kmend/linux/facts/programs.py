@@ -20,6 +20,7 @@ NAMES = (
     "buildkitd",
     "containerd",
     "containerd-shim",
+    "containerd-shim-runc-v1",
     "containerd-shim-runc-v2",
     "runc",
     "crun",
