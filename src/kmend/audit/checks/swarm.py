@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kmend.audit.check import Case, Check, Verdict, bad, check, judged, not_here, of_docker, unknown
+from kmend.audit.check import Case, Check, Verdict, bad, check, good, judged, not_here, of_docker, unknown
 from kmend.audit.reading import named, switch, value
 from kmend.model.facts import Engine
 from kmend.model.finding import Area, Severity
@@ -19,6 +19,7 @@ _STATE = "/var/lib/docker/swarm/docker-state.json"
 _NANOSECONDS = 1_000_000_000
 _LONGEST_CERTIFICATE = 90 * 24 * 3600
 _LONGEST_KEY = 365
+_LABEL = "com.docker.swarm.service."
 _QUORUM = 3
 _MOST_MANAGERS = 7
 
@@ -43,18 +44,20 @@ def _in_swarm(
     return careful
 
 
-def _off(engine: Engine, _: Case) -> Verdict:
-    state = _state(engine)
-    if not state:
-        return unknown("The daemon did not say whether it is in a swarm.")
-    if state == "active" and not named(engine.says, "Swarm.Services", "Services"):
-        return bad("Swarm mode is on.")
-    return judged(state != "active", f"Swarm mode is {state}.")
-
-
 def _number(engine: Engine, name: str) -> int | None:
     given = value(engine.says, name) or ""
     return int(given) if given.isdigit() else None
+
+
+def _off(engine: Engine, case: Case) -> Verdict:
+    state = _state(engine)
+    if not state:
+        return unknown("The daemon did not say whether it is in a swarm.")
+    services = _number(engine, "Swarm.Services") or 0
+    tasks = sum(any(one.name.startswith(_LABEL) for one in found.labels) for found in case.containers)
+    if state == "active" and (services or tasks):
+        return good(f"Swarm mode is used: {services} services, {tasks} containers of services here.")
+    return judged(state != "active", f"Swarm mode is {state}, and no service is here.")
 
 
 def _managers(engine: Engine, _: Case) -> Verdict:
