@@ -1,7 +1,8 @@
 """Docker, and Podman's service, which speaks the same protocol: what the engine says of itself and what it runs.
 
 Source: the Docker Engine API: GET /version, /info, /containers/json, /containers/ID/json, /images/json,
-/images/ID/json and /images/ID/history. Nothing else is asked, and only where the engine runs already: connecting
+/images/ID/json and /images/ID/history, /networks; of a swarm's manager /services and /secrets, to count them (the
+answer has no secret in it). Nothing else is asked, and only where the engine runs already: connecting
 to the socket of one that does not would start it.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from kmend.linux.facts.look import Look
@@ -21,6 +23,8 @@ _IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _PORT = re.compile(r"(\d{1,5})/(\w{1,8})")
 _BILLION = 1e9
 _MOST_LAYERS = 500
+_MOST_NETWORKS = 300
+_OF_NETWORKS = ("Name", "Driver", "Scope", "Internal", "EnableIPv6", "Attachable", "Ingress", "Options")
 _ARGUMENT_VALUE = re.compile(r"\b([A-Za-z_][\w.-]*)=(?:\"[^\"]*\"|'[^']*'|[^\s;&|]*)")
 
 # More of the engine's own words that single checks read. Config.Env is not among them: it holds secrets.
@@ -61,8 +65,6 @@ class _Round(NamedTuple):
     conversation: Talk
     engine: Engine
     name: str
-    digests: dict[str, str]
-    """Image id → digest."""
     profile: str
     """Seccomp profile of containers that ask for none."""
 
@@ -97,13 +99,50 @@ def ask(look: Look, engine: Engine) -> Told:
             api_version=version.text("ApiVersion"),
             uid=engine.uid,
             settings=engine.settings,
-            says=flat(info.value),
+            says=(*flat(info.value), *_more(look, conversation, info, name)),
             pid=engine.pid,
         )
-        asked = _Round(look, conversation, known, name, {}, _default_profile(info))
+        asked = _Round(look, conversation, known, name, _default_profile(info))
+        # Containers first: should the time for this engine end, they are what counts.
+        containers = tuple(_containers(asked))
         images = tuple(_images(asked))
-        asked.digests.update((one.id, one.digests[0].rpartition("@")[2]) for one in images if one.digests)
-        return Told(known, tuple(_containers(asked)), images)
+        return Told(known, _with_digests(containers, images), images)
+
+
+def _with_digests(containers: tuple[Container, ...], images: tuple[Image, ...]) -> tuple[Container, ...]:
+    digests = {one.id: one.digests[0].rpartition("@")[2] for one in images if one.digests}
+    return tuple(replace(one, digest=digests.get(one.image_id, "")) for one in containers)
+
+
+def _more(look: Look, conversation: Talk, info: Said, name: str) -> tuple[Setting, ...]:
+    """What other questions about the engine itself are answered with."""
+    return (*_networks(look, conversation, name), *_swarm(look, conversation, info, name))
+
+
+def _networks(look: Look, conversation: Talk, name: str) -> tuple[Setting, ...]:
+    """``Networks.N.Name``, ``.Driver`` and the like."""
+    try:
+        listed = conversation.get("/networks").items()
+    except NoAnswerError as error:
+        look.miss(f"{name}:networks", error.message)
+        return ()
+    kept = [{key: one.at(key).value for key in _OF_NETWORKS} for one in listed[:_MOST_NETWORKS]]
+    return flat({"Networks": kept})
+
+
+def _swarm(look: Look, conversation: Talk, info: Said, name: str) -> tuple[Setting, ...]:
+    """How many services and secrets a swarm has (``Swarm.Services``, ``Secrets``); only its managers know."""
+    if info.flag("Swarm", "ControlAvailable") is not True:
+        return ()
+    try:
+        services, secrets = (conversation.get(path).items() for path in ("/services", "/secrets"))
+    except NoAnswerError as error:
+        look.miss(f"{name}:swarm", error.message)
+        return ()
+    return (
+        Setting(name="Swarm.Services", value=str(len(services))),
+        Setting(name="Secrets", value=str(len(secrets))),
+    )
 
 
 def _default_profile(info: Said) -> str:
@@ -160,7 +199,6 @@ def _container(asked: _Round, said: Said, key: str) -> Container:
     privileged = host.flag("Privileged")
     security = tuple(_short(option) for option in host.texts("SecurityOpt"))
     labels = {label: value.text() for label, value in config.pairs("Labels")}
-    image_id = said.text("Image")
     return Container(
         id=key,
         name=said.text("Name").lstrip("/"),
@@ -171,8 +209,7 @@ def _container(asked: _Round, said: Said, key: str) -> Container:
         created=said.moment("Created"),
         pod=_pod(labels),
         image=config.text("Image"),
-        image_id=image_id,
-        digest=asked.digests.get(image_id, ""),
+        image_id=said.text("Image"),
         user=config.text("User"),
         privileged=privileged,
         syscalls=Syscalls(mode="", profile=_profile(security, asked.profile, privileged=bool(privileged))),
