@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from kmend.cli.main import kmend
-from kmend.fleet.simulate.connections import local_server
+from kmend.fleet.simulate.connections import Connection, local_server
 from kmend.fleet.simulate.hosts import Behaviour, make_hosts
 from kmend.fleet.simulate.run import Load, Simulation
 from kmend.kit.errors import InputError, SourceError
@@ -148,3 +148,33 @@ def test_the_command(site, tmp_path, monkeypatch):
     assert all(datetime.fromisoformat(one["report"]["at"]) > begun for one in shown_hosts(site).values())
     lost = CliRunner().invoke(kmend, ["fleet", "simulate", "--hosts", "5"])
     assert lost.exit_code != 0
+
+
+@pytest.mark.parametrize(("fresh", "made"), [(False, 1), (True, 3)])
+def test_a_connection_stays_open_unless_each_request_is_to_have_its_own(fresh, made):
+    """Else the load would be that of connections, not of check-ins."""
+    came = []
+
+    async def answer(reader, writer):
+        came.append(writer)
+        while await reader.readline():
+            head = [line async for line in until_empty(reader)]
+            (length,) = [int(line.split(b":")[1]) for line in head if line.startswith(b"Content-Length")]
+            await reader.readexactly(length)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def until_empty(reader):
+        while (line := await reader.readline()).strip():
+            yield line
+
+    async def scenario():
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            connection = Connection(local_server(f"http://127.0.0.1:{port}"), fresh=fresh)
+            for _ in range(3):
+                assert (await connection.post("/check-in", bearer="x", body=b"{}")).content == b"{}"
+            connection.close()
+
+    asyncio.run(scenario())
+    assert len(came) == made

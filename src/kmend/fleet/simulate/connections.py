@@ -111,6 +111,8 @@ class Connection:
             self._streams = None
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # the server ends connections that say nothing for a while
         if self._streams is None:
             server = self._server
             self._streams = await asyncio.open_connection(server.host, server.port, ssl=server.tls)
@@ -133,7 +135,7 @@ class Connection:
                 raise EOFError("the connection ended")
             parser.feed_data(data)
         status = parser.get_status_code()
-        if not parser.should_keep_alive():
+        if heard.last:  # the parser itself has forgotten it once the answer is complete
             self.close()
         return Answer(status=status, retry_after=heard.retry_after, content=b"".join(heard.parts))
 
@@ -145,10 +147,14 @@ class _Heard:
     parts: list[bytes] = field(default_factory=list)
     retry_after: float | None = None
     complete: bool = False
+    last: bool = False
+    """Whether the server ends the connection after this answer."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after" and value.isdigit():
             self.retry_after = float(value)
+        elif name.lower() == b"connection" and value.lower() == b"close":
+            self.last = True
 
     def on_body(self, data: bytes) -> None:
         self.parts.append(data)
