@@ -6,7 +6,6 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from typing import Any
@@ -113,17 +112,20 @@ def check_plain(value: object, *, depth: int = 20) -> None:
     """
     if depth == 0:
         raise InputError("The JSON is nested too deeply.")
-    if isinstance(value, str) and ("\0" in value or not _encodes(value)):
-        raise InputError("A text holds characters that are none (NUL, or half of a surrogate pair).")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError("A number is infinite or none at all.")
-    if isinstance(value, int) and abs(value) > 1 << 53:
-        raise InputError(f"A number is out of range: {str(value)[:20]}.")
-    if isinstance(value, Mapping):
-        value = [part for pair in value.items() for part in pair]
-    if isinstance(value, list):
+    if isinstance(value, str):
+        if "\0" in value or not _encodes(value):
+            raise InputError("A text holds characters that are none (NUL, or half of a surrogate pair).")
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            check_plain(name, depth=depth - 1)
+            check_plain(part, depth=depth - 1)
+    elif isinstance(value, list):
         for part in value:
             check_plain(part, depth=depth - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError("A number is infinite or none at all.")
+    elif isinstance(value, int) and abs(value) > 1 << 53:
+        raise InputError(f"A number is out of range: {str(value)[:20]}.")
 
 
 def check_shape(kind: Any, value: object, *, lenient: bool) -> None:
@@ -132,8 +134,8 @@ def check_shape(kind: Any, value: object, *, lenient: bool) -> None:
     Raises:
         InputError: It has not; a misspelt field would be left out without a word.
     """
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if is_dataclass(kind) and isinstance(kind, type):
+    noun, origin, inner = _form(kind)
+    if noun:
         if not isinstance(value, dict):
             raise InputError(f"A {kind.__name__} has to be a JSON object.")
         hints = _hints(kind)
@@ -151,8 +153,8 @@ def check_shape(kind: Any, value: object, *, lenient: bool) -> None:
 
 def known_part(kind: Any, value: object) -> object:
     """Decoded JSON without the fields that a noun does not know."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+    noun, origin, inner = _form(kind)
+    if noun and isinstance(value, dict):
         hints = _hints(kind)
         return {name: known_part(hints[name], part) for name, part in value.items() if name in hints}
     if origin is tuple and isinstance(value, list):
@@ -160,6 +162,12 @@ def known_part(kind: Any, value: object) -> object:
     if origin in {types.UnionType, typing.Union}:
         return known_part(next((one for one in inner if is_dataclass(one)), None), value)
     return value
+
+
+@cache
+def _form(kind: Any) -> tuple[bool, Any, tuple[Any, ...]]:
+    """Whether a type is a noun, what it is made from, and of what: asked for every field of every report."""
+    return is_dataclass(kind) and isinstance(kind, type), typing.get_origin(kind), typing.get_args(kind)
 
 
 @cache
@@ -182,6 +190,8 @@ def _check_limits(limits: Limits) -> None:
 
 
 def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -65,6 +65,11 @@ def dump(noun: object) -> str:
     return json.dumps(plain(noun), indent=2, sort_keys=True) + "\n"
 
 
+def line(noun: object) -> str:
+    """The noun as JSON text in one line, which takes a third of the time of `dump`: for what no person reads."""
+    return json.dumps(plain(noun), separators=(",", ":"))
+
+
 def load(kind: type[T], text: str | bytes, *, what: str) -> T:
     """Parse JSON text into a noun.
 
@@ -77,10 +82,27 @@ def load(kind: type[T], text: str | bytes, *, what: str) -> T:
         InputError: It is not JSON, or a field is missing or of the wrong type.
     """
     try:
-        return _CODEC.structure(json.loads(text), kind)
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _other(kind, [str(error)], what) from None
+    return take(kind, value, what=what)
+
+
+def take(kind: type[T], value: object, *, what: str) -> T:
+    """Make a noun of decoded JSON; like `load` otherwise.
+
+    Raises:
+        InputError: A field is missing or of the wrong type.
+    """
+    try:
+        return _CODEC.structure(value, kind)
     except (ValueError, BaseValidationError, TypeError, KeyError) as error:
         reasons = cattrs.transform_error(error) if isinstance(error, BaseValidationError) else [str(error)]
-        raise InputError(
-            f"{what} is not a {kind.__name__}: {'; '.join(reasons)}",
-            hint="It was written by another version, or altered. Make it again.",
-        ) from None
+        raise _other(kind, reasons, what) from None
+
+
+def _other(kind: type[Any], reasons: list[str], what: str) -> InputError:
+    return InputError(
+        f"{what} is not a {kind.__name__}: {'; '.join(reasons)}",
+        hint="It was written by another version, or altered. Make it again.",
+    )

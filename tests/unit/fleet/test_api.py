@@ -14,6 +14,7 @@ from kmend.fleet.api.endpoint import Bearer
 from kmend.fleet.api.table import ENDPOINTS
 from kmend.fleet.app import first_admin_token
 from kmend.fleet.checks import check_selector
+from kmend.fleet.store import tokens as tokens_module
 from kmend.fleet.store.tables import HOSTS
 from kmend.kit.errors import InputError
 from kmend.model import wire
@@ -445,10 +446,17 @@ def test_methods_types_and_sizes(server):
 
 def test_a_server_with_too_much_to_do_says_when_to_come_back(sqlite, serve):
     """Politely, before anything was read."""
+    server = serve(sqlite, settings=Settings(most_waiting=0, most_people=0))
+    for answer in (server.ask("GET", "/summary"), server.check_in("anybody")):
+        check_problem(answer, 503)
+        assert 5 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_a_crowd_of_agents_does_not_keep_people_out(sqlite, serve):
+    """Whoever wants to pause a channel gets in."""
     server = serve(sqlite, settings=Settings(most_waiting=0))
-    answer = server.ask("GET", "/summary")
-    check_problem(answer, 503)
-    assert 5 <= int(answer.headers["retry-after"]) <= 35
+    assert server.check_in("anybody").status_code == 503
+    assert server.ask("PUT", "/channels/stable", json={"paused": True}).status_code == 200
 
 
 def test_a_database_that_went_away(server):
@@ -571,3 +579,39 @@ def test_the_page_names_every_endpoint():
         one.path for one in ENDPOINTS if one.path not in page and f"/{one.path.rpartition('/')[2]}`" not in page
     ]
     assert missing == []
+
+
+def test_many_hosts_enrol_together(database, serve):
+    """One transaction takes in those whose words hold; the same secret twice is one host, and one use."""
+    server = serve(database)
+    made = server.ask("POST", "/tokens", json={"name": "rack", "role": "enrol", "uses": 3}).json()
+    secrets = [f"{number:064x}" for number in (1, 2, 2, 3)]
+    asked = [(made["text"], {"name": f"web-{at}", "secret": secret}) for at, secret in enumerate(secrets)]
+    asked += [(made["text"], {"name": "odd", "secret": "short"}), ("kmend_x.y", asked[0][1])]
+    answers = server.ask_together("POST", "/enrol", asked)
+    assert [one.status_code for one in answers] == [201, 201, 201, 201, 400, 401]
+    ids = [one.json()["host"] for one in answers[:4]]
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
+    assert [one["uses_left"] for one in server.ask("GET", "/tokens").json()["items"] if one["name"] == "rack"] == [
+        0
+    ]
+    fourth = server.ask("POST", "/enrol", bearer=made["text"], json={"name": "late", "secret": f"{9:064x}"})
+    check_problem(fourth, 403)
+    assert server.ask("GET", "/summary").json()["hosts"] == 3
+
+
+def test_a_token_that_held_is_known_faster_until_it_is_revoked(server, monkeypatch):
+    """The slow hash is made once; a wrong secret pays for it every time."""
+    text = server.token("viewer")
+    slow = []
+    real = tokens_module._slow_hash
+    monkeypatch.setattr(tokens_module, "_slow_hash", lambda *words: slow.append(1) or real(*words))
+    for _ in range(3):
+        assert server.ask("GET", "/summary", bearer=text).status_code == 200
+    assert len(slow) == 1
+    for _ in range(2):
+        check_problem(server.ask("GET", "/summary", bearer=text[:-1] + ("A" if text[-1] != "A" else "B")), 401)
+    assert len(slow) == 3
+    assert server.ask("DELETE", f"/tokens/{text.split('_', 1)[1].split('.')[0]}").status_code == 204
+    check_problem(server.ask("GET", "/summary", bearer=text), 401)

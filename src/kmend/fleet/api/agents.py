@@ -5,14 +5,15 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from kmend.fleet.acts import Actor
-from kmend.fleet.api.auth import bearer, host_credential, host_of
+from kmend.fleet.api.auth import bearer, host_credential, host_of, token_of
 from kmend.fleet.api.call import Call, need
 from kmend.fleet.api.endpoint import Bearer, Endpoint
 from kmend.fleet.api.problems import RefusedError
@@ -26,37 +27,79 @@ from kmend.model.fleet import EventKind, Host, HostReport, Offer, OfferAction, R
 from kmend.model.labels import check_labels
 from kmend.model.protocol import CheckedIn, Enrolled, Enrolment, NewSecret
 
+T = TypeVar("T")
 _SECRET = re.compile(r"[0-9a-f]{64}")
 _BUSY_INTERVAL = 60
 """Seconds until a host that was asked to change something says what came of it."""
 
 
-def _enrol(call: Call) -> Enrolled:
-    asked = call.read(Enrolment)
-    check_words(asked.name, what="the host's name")
-    token = need(call.token, "token")
-    labels = {**asked.labels, **token.labels}
-    check_labels(labels)
-    digest = fast_hash(_checked(asked.secret))
-    with call.database.writing() as connection:
-        host = host_with(connection, digest)
-        if host is None:
-            if not use_up(connection, token.id, now=call.now):
-                raise RefusedError(
-                    HTTPStatus.FORBIDDEN, "The enrolment token is used up.", hint="Ask for a new one."
-                )
-            host = Host(
-                id=f"h{secrets.token_hex(8)}",
-                name=asked.name,
-                channel=token.channel or "stable",
-                labels=labels,
-                enrolled=call.now,
-                seen=None,
-                report=None,
-            )
-            add_host(connection, host, credential=digest, token_id=token.id)
-            _tell(connection, host, call.actor)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Newcomer:
+    """A host that asks to be taken in, as its token and its words make it."""
+
+    call: Call
+    """With the token."""
+    host: Host
+    digest: str
+
+
+def _enrol_together(calls: Sequence[Call]) -> Sequence[Enrolled | Exception]:
+    """Take many hosts in."""
+    return _together(calls, _enrol_in_one)
+
+
+def _enrol_in_one(calls: Sequence[Call]) -> Sequence[Enrolled | Exception]:
+    read = [_newcomer(call) for call in calls]
+    with calls[0].database.writing() as connection:
+        return [_take_in(connection, one) if isinstance(one, _Newcomer) else one for one in read]
+
+
+def _newcomer(call: Call) -> _Newcomer | Exception:
+    """Token and words of a call; the error when they do not hold."""
+    try:
+        text = bearer(call.authorization)
+        token = token_of(call.database, text, needs=Role.ENROL, source=call.source, now=call.now)
+        asked = call.read(Enrolment)
+        check_words(asked.name, what="the host's name")
+        labels = {**asked.labels, **token.labels}
+        check_labels(labels)
+        digest = fast_hash(_checked(asked.secret))
+    except KmendError as error:
+        return error
+    host = Host(
+        id=f"h{secrets.token_hex(8)}",
+        name=asked.name,
+        channel=token.channel or "stable",
+        labels=labels,
+        enrolled=call.now,
+        seen=None,
+        report=None,
+    )
+    return _Newcomer(call=replace(call, token=token), host=host, digest=digest)
+
+
+def _take_in(connection: sa.Connection, one: _Newcomer) -> Enrolled | Exception:
+    """Keep the host, or find the one that it is already."""
+    call, host, token = one.call, host_with(connection, one.digest), need(one.call.token, "token")
+    if host is None:
+        if not use_up(connection, token.id, now=call.now):
+            return RefusedError(HTTPStatus.FORBIDDEN, "The enrolment token is used up.", hint="Ask for a new one.")
+        host = one.host
+        add_host(connection, host, credential=one.digest, token_id=token.id)
+        _tell(connection, host, call.actor)
     return Enrolled(host=host.id, channel=host.channel, labels=host.labels, interval=call.settings.interval)
+
+
+def _together(
+    calls: Sequence[Call], work: Callable[[Sequence[Call]], Sequence[T | Exception]]
+) -> Sequence[T | Exception]:
+    """Do calls in one transaction. One that makes it fail must not take the others with it."""
+    try:
+        return work(calls)
+    except MachineError as error:
+        return [error] * len(calls)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the others are done without it
+        return [error] if len(calls) == 1 else [_together([call], work)[0] for call in calls]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +112,8 @@ class _Arrival:
 
 
 def _check_in_together(calls: Sequence[Call]) -> Sequence[CheckedIn | Exception]:
-    """Check many hosts in. One that makes the transaction fail must not take the others with it."""
-    try:
-        return _in_one_transaction(calls)
-    except MachineError as error:
-        return [error] * len(calls)
-    except Exception as error:  # noqa: BLE001 - whatever it was, the others are done without it
-        return [error] if len(calls) == 1 else [_check_in_together([call])[0] for call in calls]
+    """Check many hosts in."""
+    return _together(calls, _in_one_transaction)
 
 
 def _in_one_transaction(calls: Sequence[Call]) -> Sequence[CheckedIn | Exception]:
@@ -170,7 +208,7 @@ ENDPOINTS = (
         path="/enrol",
         about="Take a host in. Asking again with the same secret gives the same answer and uses nothing up.",
         needs=Role.ENROL,
-        does=_enrol,
+        together=_enrol_together,
         body=Enrolment,
         answer=Enrolled,
         status=201,

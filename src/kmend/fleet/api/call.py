@@ -48,7 +48,9 @@ class Settings:
     repository: Path | None = None
     """Folder of the signed repository, if the server knows it."""
     most_waiting: int = 400
-    """Requests that may be under way at a time; more are asked to come back."""
+    """Requests of agents that may be under way at a time; more are asked to come back."""
+    most_people: int = 100
+    """The same for people and programs, who have a door of their own."""
     most_streams: int = 200
     """Readers of events as they happen."""
     heartbeat: float = 15
@@ -110,7 +112,7 @@ class Call:
         check_plain(value)
         check_shape(kind, value, lenient=kind in LENIENT)
         try:
-            return wire.load(kind, json.dumps(value), what="the body")
+            return wire.take(kind, value, what="the body")
         except InputError as error:
             raise InputError(
                 error.message, hint="The OpenAPI document at /api/v1/openapi.json says how."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from kmend.fleet.api.endpoint import Bearer, Endpoint
 from kmend.fleet.api.openapi import document
 from kmend.fleet.api.problems import RefusedError, problem, problem_for
 from kmend.fleet.api.table import ENDPOINTS, PREFIX
+from kmend.fleet.door import Door
 from kmend.fleet.gather import Gatherer
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing
@@ -30,9 +30,11 @@ from kmend.fleet.streams import MEDIA_TYPE as STREAM
 from kmend.fleet.streams import Streams
 from kmend.kit.errors import KmendError
 from kmend.model import wire
-from kmend.model.fleet import Token
+from kmend.model.fleet import Role, Token
 
 _log = logging.getLogger(__name__)
+_LATEST = 60
+"""Seconds; nobody is asked to come back later, and no agent later than at its next check-in."""
 _THREADS = 12
 """Requests that use the database at a time; the others wait in line."""
 Handler = Callable[[Request], Awaitable[Response]]
@@ -53,11 +55,15 @@ class Server:
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     gatherers: dict[str, Gatherer[Call, object]] = field(default_factory=dict)
     streams: Streams = field(init=False)
-    under_way: int = 0
+    agents: Door = field(init=False)
+    people: Door = field(init=False)
+    """And programs: they get in while agents crowd the other door."""
 
     def __post_init__(self) -> None:
         """Streams share the database, too."""
         limits = self.settings
+        self.agents = Door(most=limits.most_waiting, latest=max(limits.interval, _LATEST))
+        self.people = Door(most=limits.most_people, latest=_LATEST)
         self.streams = Streams(database=self.database, most=limits.most_streams, heartbeat=limits.heartbeat)
 
     def hearing(self, moment: datetime) -> Hearing:
@@ -81,19 +87,18 @@ class Server:
     def _handler(self, ways: dict[str, Endpoint]) -> Handler:
         async def handle(request: Request) -> Response:
             endpoint = ways["GET" if request.method == "HEAD" else request.method]
-            if self.under_way >= self.settings.most_waiting:
-                # Spread over half a minute, so that those who were sent away do not all come back at once.
+            door = self.agents if endpoint.needs in {Bearer.HOST, Role.ENROL} else self.people
+            if (later := door.enter()) is not None:
                 return problem(
                     HTTPStatus.SERVICE_UNAVAILABLE,
                     "The server has too much to do.",
                     hint="Try again after the time that Retry-After gives.",
-                    retry=random.randint(5, 35),  # noqa: S311 - not a secret
+                    retry=later,
                 )
-            self.under_way += 1
             try:
                 return await self._serve(request, endpoint)
             finally:
-                self.under_way -= 1
+                door.leave()
 
         return handle
 
@@ -237,5 +242,5 @@ def _query(request: Request, endpoint: Endpoint) -> dict[str, str]:
 
 
 def _in_order(endpoints: tuple[Endpoint, ...]) -> list[Endpoint]:
-    """Fixed paths before those with parameters."""
-    return sorted(endpoints, key=lambda one: "{" in one.path)
+    """Fixed paths before those with parameters; first what agents ask, which is most of what is asked."""
+    return sorted(endpoints, key=lambda one: ("{" in one.path, one.together is None))

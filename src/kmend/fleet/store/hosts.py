@@ -141,7 +141,7 @@ class ReportWriter:
 
     def add(self, host: Host, report: HostReport, *, now: datetime, troubles: Collection[str]) -> None:
         """Keep a report; ``troubles`` are the columns of what went wrong since the last one."""
-        content = wire.dump(report)
+        content = wire.line(report)
         self._last.append(
             {
                 "of": host.id,
