@@ -25,12 +25,16 @@ def postgres_programs():
 
 
 class Postgres:
-    """A server of its own in a temporary folder. Root hands it to an unprivileged user."""
+    """A server of its own in a temporary folder. Root hands it to an unprivileged user.
 
-    def __init__(self, programs):
+    What a kill must not lose is with the kernel, so the disk is waited for only by a ``durable`` one.
+    """
+
+    def __init__(self, programs, *, durable=False):
         self.folder = Path(tempfile.mkdtemp(prefix="kmend-pg-"))
         self.address = f"postgresql://kmend@/NAME?host={self.folder}"
         self._programs = programs
+        self._durable = durable
         user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
         shutil.chown(self.folder, user)
         self._run = {"cwd": self.folder, "capture_output": True}
@@ -41,8 +45,8 @@ class Postgres:
 
     def start(self, *, patience=0):
         """Start it; after a kill its children may be in the way for some seconds."""
-        # What a kill must not lose is with the kernel, so the disk is not waited for.
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
+        fsync = "on" if self._durable else "off"
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync={fsync}"
         words = ["-l", self.folder / "log", "-o", f"{options} -c max_connections=60", "start"]
         until = time.monotonic() + patience
         while self._control(*words) and time.monotonic() < until:
@@ -63,9 +67,9 @@ class Postgres:
 
 
 @contextmanager
-def own_postgres(programs):
+def own_postgres(programs, *, durable=False):
     """A running server that a test may stop and kill."""
-    server = Postgres(programs)
+    server = Postgres(programs, durable=durable)
     try:
         server.start()
         yield server
