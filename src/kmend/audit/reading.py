@@ -10,6 +10,7 @@ from kmend.model.facts import Container, Engine, Image, Setting
 _TRUE = frozenset(("true", "1", "yes", "on", "y"))
 _FALSE = frozenset(("false", "0", "no", "off", "n"))
 _SHORT = 12
+_LONGEST_NUMBER = 20
 
 
 def container_name(one: Container) -> str:
@@ -65,6 +66,12 @@ def as_switch(text: str | None) -> bool | None:
     """A text as yes or no; None when it is neither."""
     low = (text or "").strip().lower()
     return True if low in _TRUE else False if low in _FALSE else None
+
+
+def number(text: str | None) -> int | None:
+    """A text as a number that is not negative; None when it is none, or absurdly long."""
+    bare = (text or "").strip()
+    return int(bare) if bare.isdecimal() and len(bare) <= _LONGEST_NUMBER else None
 
 
 def ending(settings: Iterable[Setting], *ends: str) -> list[Setting]:

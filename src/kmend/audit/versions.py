@@ -6,10 +6,13 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~.+]?(alpha|beta|rc)[.\-]?(\d+)?)?", re.IGNORECASE)
+_VERSION = re.compile(
+    r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(?:[-~.+]?(alpha|beta|rc)[.\-]?(\d{1,9})?)?", re.IGNORECASE | re.ASCII
+)
 _PHASES = {"alpha": 0, "beta": 1, "rc": 2}
 _FINAL = 3
-_PARTS = re.compile(r"(\D*)(\d*)")
+_LONGEST_EPOCH = 10
+_PARTS = re.compile(r"(\D*)(\d*)", re.ASCII)
 
 Upstream = tuple[int, int, int, int, int]
 """Major, minor, patch, phase (a release candidate comes before its release), number of the candidate."""
@@ -51,16 +54,22 @@ def is_fixed(version: Upstream, fixed: Sequence[str]) -> bool:
 
 def _epoch(version: str) -> tuple[int, str]:
     head, colon, rest = version.partition(":")
-    return (int(head), rest) if colon and head.isdigit() else (0, version)
+    return (int(head), rest) if colon and head.isdecimal() and len(head) < _LONGEST_EPOCH else (0, version)
 
 
 def _part_compare(one: str, other: str) -> int:
     pairs = zip_longest(_PARTS.findall(one), _PARTS.findall(other), fillvalue=("", ""))
     for (words, number), (other_words, other_number) in pairs:
-        order = _words_compare(words, other_words) or int(number or 0) - int(other_number or 0)
+        order = _words_compare(words, other_words) or _number_compare(number, other_number)
         if order:
             return order
     return 0
+
+
+def _number_compare(one: str, other: str) -> int:
+    """By value, whatever their length: a version is anybody's text."""
+    mine, theirs = one.lstrip("0"), other.lstrip("0")
+    return len(mine) - len(theirs) or (mine > theirs) - (mine < theirs)
 
 
 def _words_compare(one: str, other: str) -> int:

@@ -18,7 +18,7 @@ from kmend.audit.check import (
     of_told_containers,
     unknown,
 )
-from kmend.audit.reading import named, plain_name, value
+from kmend.audit.reading import named, number, plain_name, value
 from kmend.model.facts import Container, EngineKind
 from kmend.model.finding import Area, Severity
 
@@ -98,9 +98,7 @@ def _restart(one: Container, _: Case) -> Verdict:
     if not one.restart:
         return unknown("Its restart policy was not seen.")
     name, _colon, times = one.restart.partition(":")
-    endless = name == "always" or (
-        name == "on-failure" and not 0 < int(times if times.isdigit() else 0) <= _MOST_RESTARTS
-    )
+    endless = name == "always" or (name == "on-failure" and not 0 < (number(times) or 0) <= _MOST_RESTARTS)
     return judged(not endless, f"Its restart policy is {one.restart}.")
 
 

@@ -21,6 +21,9 @@ _BEST = "Docker documentation, “Building best practices”"
 _OLD = timedelta(days=180)
 _SHOWN = 5
 _MOST_UNUSED = 0.5
+# An image may be built to keep a reader busy.
+_MOST_STEPS = 300
+_LONGEST_STEP = 1_000
 _NEEDLESS = frozenset(
     (
         "gcc",
@@ -71,7 +74,7 @@ _UPDATE = re.compile(
 )
 _INSTALL = re.compile(r"\b(install|add|dist-upgrade|upgrade)\b")
 _SECRET = re.compile(
-    r"(?i)\b(ENV|ARG|LABEL)\b.*?\b\w*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY)\w*\b"
+    r"(?i)^(ENV|ARG|LABEL)\s.*?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY)"
     r"|id_(rsa|dsa|ecdsa|ed25519)\b|\.(netrc|npmrc|pypirc|pgpass)\b|\.aws/credentials|\.docker/config\.json"
     r"|--password[= ]|https?://[^/\s:@]+:[^/\s@]+@"
 )
@@ -97,7 +100,7 @@ def _of_history(wrong: Callable[[str], bool], what: str) -> Callable[[Image, Cas
     def decide(image: Image, _: Case) -> Verdict:
         if not image.history:
             return unknown("How it was built was not seen.")
-        found = [one for line in image.history if wrong(one := instruction(line))]
+        found = [one for line in image.history[:_MOST_STEPS] if wrong(one := instruction(line[:_LONGEST_STEP]))]
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return bad(f"{found[0][:200]}{more}") if found else good(what)
 
@@ -143,7 +146,7 @@ def _holes(image: Image, case: Case) -> Verdict:
 def _supported(image: Image, _: Case) -> Verdict:
     name, _blank, number = image.distribution.partition(" ")
     oldest = _END_OF_LIFE.get(name)
-    found = re.match(r"(\d+)(?:\.(\d+))?", number)
+    found = re.match(r"(\d{1,6})(?:\.(\d{1,6}))?", number, re.ASCII)
     if not image.distribution or not found:
         return unknown("Its distribution was not seen.")
     if oldest is None:

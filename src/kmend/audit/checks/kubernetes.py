@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kmend.audit.check import Case, Check, Verdict, bad, check, good, not_here, of_host, unknown
 from kmend.audit.checks.files import found_files
-from kmend.audit.reading import argument, as_switch, yaml_values
+from kmend.audit.reading import argument, as_switch, number, yaml_values
 from kmend.model.facts import FileFacts, Process
 from kmend.model.finding import Area, Severity
 
@@ -89,12 +89,12 @@ def _strong(text: str) -> bool:
 def _short(text: str) -> bool:
     """A time that streams may idle: not endless, 4 hours at most."""
     units = {"h": 3600, "m": 60, "s": 1}
-    seconds, number = 0, ""
+    seconds, digits = 0, ""
     for letter in text:
-        if letter.isdigit():
-            number += letter
-        elif letter in units and number:
-            seconds, number = seconds + int(number) * units[letter], ""
+        if letter.isdecimal():
+            digits += letter
+        elif letter in units and digits:
+            seconds, digits = seconds + (number(digits) or 0) * units[letter], ""
     return 0 < seconds <= _HOURS_4
 
 
@@ -333,7 +333,7 @@ _SWITCHES = (
         Severity.MEDIUM,
         "podPidsLimit",
         "--pod-max-pids",
-        lambda text: text.isdigit() and int(text) > 0,
+        lambda text: bool(number(text)),
         "-1",
         "Set podPidsLimit, to 4096 for a start.",
         "kubernetes:4.2.13",

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from kmend.audit.check import Case, Check, Verdict, bad, check, good, judged, not_here, of_docker, unknown
-from kmend.audit.reading import named, switch, value
+from kmend.audit.reading import named, number, switch, value
 from kmend.model.facts import Engine
 from kmend.model.finding import Area, Severity
 
@@ -45,8 +45,7 @@ def _in_swarm(
 
 
 def _number(engine: Engine, name: str) -> int | None:
-    given = value(engine.says, name) or ""
-    return int(given) if given.isdigit() else None
+    return number(value(engine.says, name))
 
 
 def _off(engine: Engine, case: Case) -> Verdict:
