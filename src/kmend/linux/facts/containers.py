@@ -15,7 +15,7 @@ from kmend.linux.facts.bundles import Bundle, is_bind
 from kmend.linux.facts.host import id_map, mounts
 from kmend.linux.facts.look import Look
 from kmend.linux.facts.processes import Seen
-from kmend.model.facts import Container, EngineKind, Namespace, Process, Syscalls
+from kmend.model.facts import Container, EngineKind, Mount, Namespace, Process, Syscalls
 
 NAMESPACES = ("user", "net", "pid", "mnt", "ipc", "uts", "cgroup", "time")
 _MOST_PROCESSES = 2_000
@@ -106,7 +106,7 @@ def _with_bundle(one: Container, bundle: Bundle) -> Container:
         selinux=bundle.selinux,
         devices=bundle.devices,
         mounts=bundle.mounts,
-        binds=one.binds or tuple(mount for mount in bundle.mounts if is_bind(mount)),
+        binds=_binds(one, bundle),
         masked_paths=bundle.masked_paths if one.masked_paths is None else one.masked_paths,
         read_only=bundle.read_only if one.read_only is None else one.read_only,
         network=one.network or ("" if "network" in bundle.namespaces else "host"),
@@ -117,6 +117,11 @@ def _with_bundle(one: Container, bundle: Bundle) -> Container:
         limits=one.limits or bundle.limits,
         cgroup=bundle.cgroup,
     )
+
+
+def _binds(one: Container, bundle: Bundle) -> tuple[Mount, ...]:
+    """What was asked for; a bundle also has what the engine itself binds, such as /etc/hosts."""
+    return one.binds if one.engine_says else tuple(mount for mount in bundle.mounts if is_bind(mount))
 
 
 def _name(one: Container, bundle: Bundle) -> str:

@@ -76,6 +76,14 @@ def test_engine_bundle_and_kernel_say_one_thing(host):
     assert [process.pid for process in one.processes] == [100]
 
 
+def test_what_the_engine_binds_itself_was_not_asked_for(host):
+    """A bundle has /etc/hosts and the like; the engine's own list counts where it tells one."""
+    engine = FakeEngine()
+    host.container(ONE, pid=100)
+    engine.container(ONE, inspected("web", State={"Pid": 100}, Mounts=[]))
+    assert only(look(host, engine)).binds == ()
+
+
 def test_nothing_of_the_environment_or_the_arguments_is_kept(host):
     """Secrets stand there."""
     engine = FakeEngine()
