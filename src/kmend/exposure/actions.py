@@ -76,7 +76,7 @@ def _blocks(facts: Facts, still: Iterable[CveExposure]) -> Iterator[Action]:
         yield Action(
             kind=ActionKind.BLOCK,
             what=module,
-            text=f"Block module {module}, which is not loaded: {_count(cves)} of its code can be reached "
+            text=f"Block module {module}, which is not loaded: {_count(cves)} can be reached by loading it "
             f"(`kmend mitigate {cves[0]}`).",
             cves=tuple(cves),
         )

@@ -90,8 +90,8 @@ def _of_modules(facts: Facts, one: CveExposure, now: datetime) -> Mitigation:
     if against:
         raise InputError(
             f"{one.cve} cannot be mitigated by a switch: {'; '.join(against)}.",
-            hint="A module that is loaded and not used can be removed first (`modprobe -r`); code that is built "
-            "in needs a livepatch or an update.",
+            hint="A module that is loaded and not used can be removed first (`modprobe -r`); built-in code "
+            "needs a livepatch or an update.",
         )
     return Mitigation(
         cve=one.cve,

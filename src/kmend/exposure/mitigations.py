@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kmend.exposure.reach.entries import entry_of
@@ -69,26 +69,29 @@ def block_of(facts: Facts, objects: Iterable[str]) -> tuple[Block, ...]:
 
 def _block(facts: Facts, name: str) -> Block:
     breaks = tuple(what for begins, what in _NEEDED if name.startswith(begins))
+    against = next(_against(facts, name), "")
+    return Block(name, possible=not against, reason=against or "it is not loaded", breaks=breaks)
+
+
+def _against(facts: Facts, name: str) -> Iterator[str]:
+    """Why a block would not help, or would not hold."""
     modules = facts.modules
     loaded = next((one for one in modules.loaded if one.name == name), None)
     if name == VMLINUX or name in modules.built_in:
-        return Block(name, possible=False, reason="its code is built into the kernel", breaks=breaks)
+        yield "its code is built into the kernel"
     if loaded is not None:
-        users = f", used by {', '.join(loaded.holders)}" if loaded.holders else ""
-        count = f" ({loaded.users} uses{users})" if loaded.users else ""
-        reason = f"it is loaded{count}; a block holds only when it is not"
-        return Block(name, possible=False, reason=reason, breaks=breaks)
+        count = f" ({loaded.users} uses: {', '.join(loaded.holders) or 'sockets, mounts or the like'})"
+        yield f"it is loaded{count if loaded.users else ''}, and a block holds only when it is not"
+    if modules.available is not None and name not in modules.available:
+        yield "it is not installed"
     needing = _needing(facts, name)
     if needing:
-        return Block(
-            name, possible=False, reason=f"{', '.join(needing[:3])} is loaded and needs it", breaks=breaks
-        )
+        yield f"{', '.join(needing[:3])} is loaded and needs it"
     held = next((one for one in modules.blocked if one.name == name and not one.by_alias_only), None)
     if held is not None and not held.source.startswith("/etc/modprobe.d/kmend-CVE-"):
-        return Block(name, possible=False, reason=f"{held.source} blocks it already", breaks=breaks)
+        yield f"{held.source} blocks it already"
     if name in modules.at_boot:
-        return Block(name, possible=False, reason="the host loads it at boot (modules-load.d)", breaks=breaks)
-    return Block(name, possible=True, reason="it is not loaded", breaks=breaks)
+        yield "the host loads it at boot (modules-load.d)"
 
 
 def _needing(facts: Facts, name: str) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ class Presence(StrEnum):
     BUILT_IN = "built-in"
     MODULE = "module"
     HEADER = "header"
-    """Only headers that this kernel may use: nobody knows where their code went."""
+    """The record names only headers, and this kernel may use them: nobody knows where their code went."""
+    REST = "rest"
+    """The code that goes with them is not built, but headers are named that this kernel may use."""
     ABSENT = "absent"
     UNKNOWN = "unknown"
     """The kernel's source has none of the files: the code may have been elsewhere."""
@@ -76,7 +78,8 @@ class Finder:
             return Place(Presence.BUILT_IN if inside else Presence.MODULE, built)
         headers = tuple((file, ()) for file in code if file.endswith(".h") and self._may_be_used(file))
         if headers:
-            return Place(Presence.HEADER, headers)
+            only = all(file.endswith(".h") for file in code)
+            return Place(Presence.HEADER if only else Presence.REST, headers)
         if code and not any(self._exists(file) for file in code):
             return Place(Presence.UNKNOWN, ())
         return Place(Presence.ABSENT, ())

@@ -39,6 +39,7 @@ class Judged(NamedTuple):
     place: Place
 
 
+_FILES = "kernel files"
 _NOWHERE = Place(Presence.UNKNOWN, ())
 
 
@@ -71,7 +72,7 @@ def _by_code(record: CveRecord, known: Known, stand: versions.Stand | None) -> J
         )
         return Judged(Verdict.UNKNOWN, (why, said), place)
     affected = _version(known, stand.because)
-    if known.files is not None and place.presence is Presence.UNKNOWN:
+    if known.files is not None and place.presence in {Presence.UNKNOWN, Presence.REST}:
         return Judged(Verdict.UNKNOWN, (affected, said), place)
     return Judged(Verdict.OPEN, (affected, said), place)
 
@@ -81,21 +82,23 @@ def _version(known: Known, because: str) -> Evidence:
 
 
 def _files_said(record: CveRecord, known: Known, place: Place) -> Evidence:
-    source = "kernel files"
     if known.files is None:
-        return Evidence(source=source, value="not given, so all code counts as built in this kernel")
+        return Evidence(source=_FILES, value="not given, so all code counts as built in this kernel")
     if not record.files:
-        return Evidence(source=source, value="the record names no files")
-    named = _few(record.files)
+        return Evidence(source=_FILES, value="the record names no files")
+    return Evidence(source=_FILES, value=_placed(_few(record.files), place))
+
+
+def _placed(named: str, place: Place) -> str:
     if place.presence is Presence.ABSENT:
-        return Evidence(source=source, value=f"{named}: not built in this kernel")
+        return f"{named}: not built in this kernel"
     if place.presence is Presence.UNKNOWN:
-        return Evidence(source=source, value=f"{named}: not in this kernel's source, perhaps under another name")
+        return f"{named}: not in this kernel's source, perhaps under another name"
+    if place.presence is Presence.REST:
+        return f"{named}: not built, but for headers that this kernel may use"
     if place.presence is Presence.HEADER:
-        return Evidence(source=source, value=f"{named}: only headers, which this kernel may use")
-    return Evidence(
-        source=source, value=f"{_few(tuple(file for file, _ in place.files))} in {_few(place.objects)}"
-    )
+        return f"{named}: only headers, which this kernel may use"
+    return f"{_few(tuple(file for file, _ in place.files))} in {_few(place.objects)}"
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ import click
 
 from kmend.exposure.assess import counts
 from kmend.kit.printable import printable
-from kmend.model.exposure import ContainerReach, CveExposure, Exposure, Reach, Verdict
+from kmend.model.exposure import CveExposure, Exposure, Reach, Verdict
 
 WORDS = {
     Verdict.OPEN: "open",
@@ -83,15 +83,20 @@ def _row(one: CveExposure) -> str:
     score = f"{one.score:.1f}" if one.vector or one.score else "-"
     exploited = click.style("exploited since " + printable(one.exploited_since), fg="red") + ": "
     title = (exploited if one.exploited_since else "") + printable(one.title, most=_TITLE)
-    return f"{one.cve:<17}{score:<6}{click.style(f'{word:<17}', fg=colour)}{_by_whom(first):<34}{title}"
+    return f"{one.cve:<17}{score:<6}{click.style(f'{word:<17}', fg=colour)}{_by_whom(one):<34}{title}"
 
 
-def _by_whom(first: ContainerReach | None) -> str:
-    if first is None:
+def _by_whom(one: CveExposure) -> str:
+    """The containers that stand nearest to it, or the gate that keeps all of them out."""
+    if not one.reach:
         return "-"
-    if first.reach in {Reach.GATED, Reach.NOT_REACHABLE}:
-        return first.gate
-    return _named(first.containers, most=1, long=22)
+    if one.worst in {Reach.GATED, Reach.NOT_REACHABLE}:
+        return one.reach[0].gate
+    names = [name for group in one.reach if group.reach is one.worst for name in group.containers]
+    everyone = sum(len(group.containers) for group in one.reach)
+    if len(names) == everyone > 1:
+        return f"all {everyone} containers"
+    return _named(tuple(names), most=1, long=20)
 
 
 def _named(names: tuple[str, ...], *, most: int = _NAMES, long: int = 60) -> str:

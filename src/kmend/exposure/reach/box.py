@@ -49,6 +49,22 @@ class Box:
         return any(word in self.container.runtime for word in _OWN_KERNEL)
 
     @cached_property
+    def likeness(self) -> tuple[object, ...]:
+        """Everything that gates look at: containers that are alike in it are judged once."""
+        box = self.container
+        return (
+            self.capabilities,
+            box.privileged,
+            box.syscalls,
+            box.apparmor,
+            box.network,
+            box.devices,
+            self.sees_devices,
+            tuple(sorted(self._namespaces.items())),
+            tuple(sorted(self.file_systems.items())),
+        )
+
+    @cached_property
     def capabilities(self) -> frozenset[str] | None:
         """What a process in it can ever have; None when that could not be seen.
 

@@ -122,7 +122,6 @@ CALLS = (
             "drivers/tty/tty_",
             "drivers/tty/pty.c",
             "drivers/tty/n_tty.c",
-            "include/",
         ),
         ways=(Way(name="any process", gates=(gates.always,)),),
         source="fork(2), mmap(2), futex(2), proc(5): every process comes there",

@@ -53,7 +53,7 @@ FILES = (
     ),
     Entry(
         name="virtual file system",
-        paths=("fs/", "block/", "include/linux/"),
+        paths=("fs/", "block/"),
         ways=(Way(name="files", gates=(gates.always,)),),
         source="open(2), read(2): every process works with files",
     ),

@@ -11,7 +11,7 @@ from kmend.exposure.reach.answer import Answer, State, any_of, every, say
 from kmend.exposure.reach.box import Box
 from kmend.exposure.reach.entries import entry_of
 from kmend.exposure.reach.entry import Code, Way
-from kmend.exposure.reach.gates import Gate, has_network
+from kmend.exposure.reach.gates import Gate, NotKnown, has_network
 from kmend.exposure.reach.host import HostView
 from kmend.model.exposure import ContainerReach, Evidence, Reach
 from kmend.model.facts import Container, Facts
@@ -24,7 +24,12 @@ _REACH = {
 }
 _ORDER = (Reach.REACHABLE, Reach.UNKNOWN, Reach.GATED, Reach.NOT_REACHABLE)
 _NOT_RUNNING = frozenset(("exited", "created", "dead", "removing", "stopped", "configured", "removed"))
-_FROM_NETWORK = Way(name="from the network (CVSS AV:N)", gates=(has_network,), code=Code.LOADED)
+_FROM_NETWORK = {
+    code: Way(name="from the network (CVSS AV:N)", gates=(has_network,), code=code)
+    for code in (Code.LOADED, Code.HARDWARE)
+}
+_HEADERS = Way(name="code that uses a header", gates=(NotKnown(),))
+_IN_KERNEL = frozenset((Presence.BUILT_IN, Presence.MODULE, Presence.HEADER))
 _PIECES_MOST = 8
 
 
@@ -44,14 +49,19 @@ class Judge:
         kept = [one for one in facts.containers if not only or only in {one.name, one.id, names[one.id]}]
         boxes = {names[one.id]: Box(one, self._host) for one in kept}
         self.left_out = tuple(sorted(name for name, box in boxes.items() if _is_left_out(box)))
-        self._boxes = {name: box for name, box in sorted(boxes.items()) if name not in self.left_out}
+        alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
+        for name, box in sorted(boxes.items()):
+            if name not in self.left_out:
+                alike[box.likeness].append(name)
+        self._alike = {names[0]: tuple(names) for names in alike.values()}
+        self._boxes = {name: boxes[name] for name in self._alike}
         self._gates: dict[tuple[str, Gate], Answer] = {}
         self._known: dict[tuple[object, ...], tuple[ContainerReach, ...]] = {}
 
     @property
     def containers(self) -> tuple[str, ...]:
         """Names of those that are judged."""
-        return tuple(self._boxes)
+        return tuple(sorted(name for names in self._alike.values() for name in names))
 
     def reach(self, named: tuple[str, ...], place: Place, *, from_network: bool) -> tuple[ContainerReach, ...]:
         """How the containers stand to code, the most exposed first.
@@ -61,8 +71,7 @@ class Judge:
             place: Where they are in the kernel.
             from_network: The CNA says that an attacker needs nothing but packets.
         """
-        places = _places(named, place)
-        ways = [(way, objects) for file, objects in places for way in entry_of(file).ways]
+        ways = _ways(named, place)
         key = (tuple(dict.fromkeys(ways)), from_network)
         if key not in self._known:
             self._known[key] = self._grouped(key[0], from_network=from_network)
@@ -74,11 +83,12 @@ class Judge:
         ways = tuple(ways)
         if from_network:
             objects = tuple(dict.fromkeys(name for _, names in ways for name in names))
-            ways = ((_FROM_NETWORK, objects), *ways)
+            of_hardware = all(way.code is Code.HARDWARE for way, _ in ways)
+            ways = ((_FROM_NETWORK[Code.HARDWARE if of_hardware else Code.LOADED], objects), *ways)
         found: dict[_Found, list[str]] = defaultdict(list)
-        for name in self._boxes:
-            found[self._best(name, ways)].append(name)
-        reaches = (_reach(tuple(names), one) for one, names in found.items())
+        for name, names in self._alike.items():
+            found[self._best(name, ways)] += names
+        reaches = (_reach(tuple(sorted(names)), one) for one, names in found.items())
         return tuple(sorted(reaches, key=lambda one: (_ORDER.index(one.reach), one.containers)))
 
     def _best(self, name: str, ways: tuple[tuple[Way, tuple[str, ...]], ...]) -> _Found:
@@ -121,17 +131,16 @@ def _is_left_out(box: Box) -> bool:
     return box.container.state in _NOT_RUNNING or box.has_own_kernel
 
 
-def _places(named: tuple[str, ...], place: Place) -> list[tuple[str, tuple[str, ...]]]:
-    """Files to look up entries for, with the objects that hold them.
+def _ways(named: tuple[str, ...], place: Place) -> list[tuple[Way, tuple[str, ...]]]:
+    """The ways into the files of a record, each with the objects that hold the code there.
 
-    Headers say little about who comes to the code, so they count only where nothing else is there.
+    Headers do not say whose code they end up in: they count only where the record names nothing else.
     """
-    if place.presence in {Presence.BUILT_IN, Presence.MODULE, Presence.HEADER}:
-        files = list(place.files)
-    else:
-        files = [(file, ()) for file in named]
+    files = place.files if place.presence in _IN_KERNEL else tuple((file, ()) for file in named)
     code = [one for one in files if not one[0].endswith(".h")]
-    return code or files or [("", ())]
+    if not code:
+        return [(_HEADERS, ())]
+    return [(way, objects) for file, objects in code for way in entry_of(file).ways]
 
 
 def _reach(names: tuple[str, ...], found: _Found) -> ContainerReach:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kmend.linux.facts.families import refused_families
 from kmend.linux.facts.look import Look
 from kmend.linux.facts.said import Said
 from kmend.model.facts import Device, EngineKind, Mount, Setting, Syscalls
@@ -168,6 +169,7 @@ def _syscalls(seccomp: Said) -> Syscalls:
         allowed=tuple(sorted(free)),
         conditional=tuple(sorted(sometimes - free)),
         refused=tuple(sorted(refused - free - sometimes)),
+        refused_families=refused_families(seccomp, allowing=_ALLOWS),
     )
 
 
