@@ -86,8 +86,7 @@ def ask(look: Look, engine: Engine) -> Told:
     name = f"{engine.kind}:{engine.socket}"
     with talk(look, engine.socket.lstrip("/"), name=name) as conversation:
         try:
-            version = conversation.get("/version")
-            info = conversation.get("/info")
+            version, info = _itself(conversation)
         except NoAnswerError as error:
             look.miss(name, error.message)
             return Told(engine)
@@ -107,6 +106,18 @@ def ask(look: Look, engine: Engine) -> Told:
         containers = tuple(_containers(asked))
         images = tuple(_images(asked))
         return Told(known, _with_digests(containers, images), images)
+
+
+def _itself(conversation: Talk) -> tuple[Said, Said]:
+    """What the engine says about itself.
+
+    Raises:
+        NoAnswerError: It does not, or not as an engine does.
+    """
+    version = conversation.get("/version")
+    if not version.text("Version"):
+        raise NoAnswerError("what it answers is no container engine's")
+    return version, conversation.get("/info")
 
 
 def _with_digests(containers: tuple[Container, ...], images: tuple[Image, ...]) -> tuple[Container, ...]:

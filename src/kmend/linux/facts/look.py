@@ -47,7 +47,7 @@ class Limits:
     """For one answer of an engine."""
     engine_seconds: float = 20
     """For all answers of one engine: a slow one leaves time for the rest."""
-    answer_bytes: int = 16 << 20
+    answer_bytes: int = 8 << 20
     bundle_bytes: int = 2 << 20
     """Of an OCI bundle's config.json."""
     containers: int = 20_000

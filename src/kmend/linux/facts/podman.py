@@ -20,7 +20,7 @@ from kmend.model.facts import Container, EngineKind, Image, User
 ROOT_STORAGE = "var/lib/containers/storage"
 USER_STORAGE = ".local/share/containers/storage"
 CRIO_RUN = "run/containers/storage"
-_TABLE = 32 << 20
+_TABLE = 8 << 20
 _MOST_DEEP = 500
 _MANIFEST = 4 << 20
 

@@ -123,7 +123,7 @@ def _flatten(value: Any, name: str, found: list[Setting], source: str, depth: in
     if len(found) >= _MOST_SETTINGS or not depth:
         return
     if isinstance(value, list) and any(isinstance(one, (dict, list)) for one in value):
-        value = {str(number): one for number, one in enumerate(value)}
+        value = {str(number): one for number, one in enumerate(value[:_MOST_SETTINGS])}
     if isinstance(value, dict) and value:
         for key, one in value.items():
             _flatten(one, f"{name}.{key}" if name else str(key)[:_LONGEST], found, source, depth - 1)
@@ -133,7 +133,7 @@ def _flatten(value: Any, name: str, found: list[Setting], source: str, depth: in
 
 def _word(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(_word(one) for one in value)[:_LONGEST]
+        return " ".join(_word(one) for one in value[:_MOST_SETTINGS])[:_LONGEST]
     if isinstance(value, bool):
         return str(value).lower()
     if value is None or value == {}:

@@ -86,7 +86,10 @@ class Talk:
             NoAnswerError: It is silent, refuses, says too much, or what it says is no JSON.
         """
         now = time.monotonic()
-        seconds = max(0.0, min(self._look.limits.answer_seconds, self._look.left, self._end - now))
+        left = min(self._look.left, self._end - now)
+        if left <= 0:
+            raise NoAnswerError("the time for asking it was over")
+        seconds = min(self._look.limits.answer_seconds, left)
         try:
             return Said(json.loads(self._answer(path, now + seconds)), self._look, self._name)
         except NoAnswerError:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import shutil
 import time
 from dataclasses import replace
@@ -89,6 +90,13 @@ def deep(connection):
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 
+def lists(connection):
+    """Answers everything with millions of empty lists."""
+    body = b"[" + b"[]," * 300_000 + b"[]]"
+    while connection.recv(4096):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
 def refuses(connection):
     """Forbids everything."""
     connection.recv(4096)
@@ -105,6 +113,7 @@ def refuses(connection):
         (garbage, "does not answer"),
         (deep, "no JSON"),
         (refuses, "status 403"),
+        (lists, "no container engine's"),
     ],
 )
 def test_engine_that_misbehaves_is_noted_and_the_rest_is_seen(host, answer, reason):
@@ -138,6 +147,22 @@ def test_engine_that_falls_silent_is_not_asked_again(host):
         found = collect(host.root, now=NOW, limits=IMPATIENT)
     assert "of 1000 were not seen" in why(found, f"{NAME}:containers")
     assert len(asked) < 12
+
+
+def test_answers_of_millions_of_entries_are_cut(host):
+    """Each answer is as large as it may be; what is kept, and the memory for it, have an end."""
+    engine = FakeEngine()
+    engine.container(ONE, inspected("web", State={"Pid": 100}))
+    many = [[] for _ in range(500_000)]
+    engine.answers["/info"] = {"Plugins": many, "Labels": ["x"] * 300_000}
+    engine.answers["/networks"] = many
+    engine.answers["/images/json"] = many
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with engine.serving(host.root / SOCKET):
+        found = collect(host.root, now=NOW)
+    assert [one.name for one in found.containers] == ["web"]
+    assert len(found.engines[0].says) < 7000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
 
 
 def test_slow_engine_leaves_time_for_the_rest(host):
