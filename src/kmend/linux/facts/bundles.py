@@ -23,6 +23,8 @@ _TASKS = (
     "run/user/*/containerd/io.containerd.runtime.v2.task",
 )
 _DOCKER_NAMESPACE = "moby"
+DRIVERS = ("overlay", "vfs")
+"""Storage drivers of Podman and CRI-O that are looked at; vfs is what a user gets where overlay does not work."""
 _ALLOWS = {"SCMP_ACT_ALLOW", "SCMP_ACT_LOG"}
 _ASKS = {"SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE"}
 """Another process decides."""
@@ -86,10 +88,11 @@ def places(look: Look, storages: Iterable[str], states: Iterable[str] = ()) -> I
                     yield Place(name, f"{folder}/{namespace}/{name}", engine, namespace)
     for storage in storages:
         engine = EngineKind.CRI if storage.startswith("run/") else EngineKind.PODMAN
-        for name in look.names(f"{storage}/overlay-containers"):
-            folder = f"{storage}/overlay-containers/{name}/userdata"
-            if look.stat(f"{folder}/config.json"):
-                yield Place(name, folder, engine)
+        for driver in DRIVERS:
+            for name in look.names(f"{storage}/{driver}-containers"):
+                folder = f"{storage}/{driver}-containers/{name}/userdata"
+                if look.stat(f"{folder}/config.json"):
+                    yield Place(name, folder, engine)
 
 
 def bundle(look: Look, place: Place, known: dict[Syscalls, Syscalls]) -> Bundle | None:
@@ -141,7 +144,7 @@ def _pid(look: Look, place: Place) -> int:
     """Of the first process, as containerd, or Podman in the folder of its run, noted it; 0 for none."""
     files = [f"{place.folder}/init.pid"]
     if place.engine is EngineKind.PODMAN:
-        tail = f"overlay-containers/{place.id}/userdata/pidfile"
+        tail = f"{place.folder.rsplit('/', 3)[1]}/{place.id}/userdata/pidfile"
         files = [f"run/containers/storage/{tail}", *look.matching(f"run/user/*/containers/{tail}")]
     return next((pid for file in files if (pid := _number(look.text(file, note=False)))), 0)
 

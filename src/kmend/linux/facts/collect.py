@@ -126,8 +126,7 @@ def _images(
     # Podman's service tells of what its storage shows, with less.
     told_of = [one for answer in told for one in answer.images]
     said = [one for one in told_of if one.engine is EngineKind.DOCKER or one.id not in ids]
-    ids |= {one.id for one in said}
-    yield from (*stored, *said, *containerd.images(look, stores, ids))
+    yield from (*stored, *said, *containerd.images(look, stores))
 
 
 def _with_layers(look: Look, images: tuple[Image, ...], cache: Path | None) -> tuple[Image, ...]:

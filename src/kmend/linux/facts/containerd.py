@@ -62,16 +62,14 @@ def _folders(engines: Iterable[Engine], name: str) -> Iterator[str]:
             yield from (value.strip("/") for value in found if value.startswith("/"))
 
 
-def images(look: Look, folders: tuple[str, ...], told: set[str]) -> Iterator[Image]:
-    """The images of every store and namespace; ids that an engine told of are left out."""
+def images(look: Look, folders: tuple[str, ...]) -> Iterator[Image]:
+    """The images of every store and namespace but Docker's."""
     for folder in folders:
         store = _store(look, folder)
         if store is None:
             continue
         try:
-            for one in _images(store):
-                if one.id not in told:
-                    yield one
+            yield from _images(store)
         except BoltError as error:
             look.miss(f"containerd:/{folder}:images", str(error))
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from kmend.linux.facts.bundles import Place
+from kmend.linux.facts.bundles import DRIVERS, Place
 from kmend.linux.facts.docker import repository, without_values
 from kmend.linux.facts.look import Look
 from kmend.linux.facts.said import Said
@@ -35,8 +35,8 @@ def storages(look: Look, users: tuple[User, ...]) -> tuple[str, ...]:
 def containers(look: Look, storage: str, places: tuple[Place, ...]) -> Iterator[Container]:
     """The containers of a storage that have a bundle; what only builds images has none."""
     started = {place.id for place in places}
-    for table in ("containers.json", "volatile-containers.json"):
-        path = f"{storage}/overlay-containers/{table}"
+    tables = ("containers.json", "volatile-containers.json")
+    for path in (f"{storage}/{driver}-containers/{table}" for driver in DRIVERS for table in tables):
         for one in Said(look.json(path, limit=_TABLE), look, f"/{path}").items():
             key = one.text("id")
             if key in started:
@@ -63,12 +63,17 @@ def _metadata(look: Look, one: Said, what: str) -> Said:
 
 def images(look: Look, storage: str) -> Iterator[Image]:
     """The images of a storage, with the folders of their layers."""
-    path = f"{storage}/overlay-images/images.json"
+    for driver in DRIVERS:
+        yield from _images(look, storage, driver)
+
+
+def _images(look: Look, storage: str, driver: str) -> Iterator[Image]:
+    path = f"{storage}/{driver}-images/images.json"
     listed = Said(look.json(path, limit=_TABLE), look, f"/{path}").items()
-    parents = _parents(look, storage) if listed else {}
+    parents = _parents(look, storage, driver) if listed else {}
     for one in listed[: look.limits.images]:
         key = one.text("id")
-        config = _config(look, storage, key)
+        config = _config(look, f"{storage}/{driver}-images", key)
         names = one.texts("names")
         yield Image(
             id=f"sha256:{key}",
@@ -79,7 +84,7 @@ def images(look: Look, storage: str) -> Iterator[Image]:
             created=one.moment("created"),
             user=config.text("config", "User"),
             has_health_check=bool(config.texts("config", "Healthcheck", "Test")) if config.value else None,
-            layers=_layers(storage, one.text("layer"), parents),
+            layers=_layers(f"{storage}/{driver}", one.text("layer"), parents),
             history=tuple(without_values(step.text("created_by")) for step in config.items("history")),
         )
 
@@ -90,13 +95,13 @@ def _digests(names: tuple[str, ...], digest: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{repository(name)}@{digest}" for name in names)) or (digest,)
 
 
-def _config(look: Look, storage: str, key: str) -> Said:
+def _config(look: Look, folder: str, key: str) -> Said:
     """The image's configuration, which lies beside it under the digest that is its id."""
     if not _is_name(key):
         return Said(None, look, "image")
     # What a store keeps under a name that is no plain word lies in a file named by "=" and base64.
     name = "=" + _base64(f"sha256:{key}")
-    path = f"{storage}/overlay-images/{key}/{name}"
+    path = f"{folder}/{key}/{name}"
     return Said(look.json(path, limit=_MANIFEST), look, f"/{path}")
 
 
@@ -108,16 +113,19 @@ def _is_name(key: str) -> bool:
     return bool(key) and PurePosixPath(key).name == key
 
 
-def _parents(look: Look, storage: str) -> dict[str, str]:
+def _parents(look: Look, storage: str, driver: str) -> dict[str, str]:
     """Layer → the layer below."""
-    path = f"{storage}/overlay-layers/layers.json"
+    path = f"{storage}/{driver}-layers/layers.json"
     listed = Said(look.json(path, limit=_TABLE), look, f"/{path}").items()
     return {one.text("id"): one.text("parent") for one in listed}
 
 
-def _layers(storage: str, top: str, parents: dict[str, str]) -> tuple[str, ...]:
+def _layers(folder: str, top: str, parents: dict[str, str]) -> tuple[str, ...]:
+    """Folders from the lowest up; of vfs each holds everything that is in the lower ones too."""
+    if folder.endswith("/vfs"):
+        return (f"/{folder}/dir/{top}",) if _is_name(top) and top in parents else ()
     found: list[str] = []
     while _is_name(top) and top in parents and len(found) < _MOST_DEEP:
-        found.append(f"/{storage}/overlay/{top}/diff")
+        found.append(f"/{folder}/{top}/diff")
         top = parents[top]
     return tuple(reversed(found))

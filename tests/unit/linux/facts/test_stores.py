@@ -243,6 +243,21 @@ def test_podman_is_known_by_its_files(tmp_path):
     assert image.history == ("COPY a b",)
 
 
+def test_podman_with_vfs_is_known_too(tmp_path):
+    """What a user gets where overlay does not work: each layer is a whole tree."""
+    host = ContainerHost(tmp_path)
+    storage = "home/anna/.local/share/containers/storage"
+    podman(host, storage)
+    for kind in ("containers", "images", "layers"):
+        (host.root / f"{storage}/overlay-{kind}").rename(host.root / f"{storage}/vfs-{kind}")
+    host.write(f"{storage}/vfs/dir/{identity(3)}/etc/os-release", "ID=alpine\nVERSION_ID=3.21\n")
+    host.process(400, name="sleep", cgroup="/user.slice", own=("user", "pid", "mnt"), uid=1000, seccomp=2)
+    host.write(f"run/user/1000/containers/vfs-containers/{identity(9)}/userdata/pidfile", "400")
+    found = collect(host.root, now=NOW)
+    assert [(one.name, one.pid) for one in found.containers] == [("web", 400)]
+    assert [one.distribution for one in found.images] == ["alpine 3.21"]
+
+
 def blob(host, content):
     """A blob in containerd's content store: its digest."""
     data = json.dumps(content).encode()
