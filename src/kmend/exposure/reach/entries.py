@@ -13,7 +13,7 @@ from kmend.exposure.reach.entries_core import CALLS
 from kmend.exposure.reach.entries_devices import DEVICES
 from kmend.exposure.reach.entries_files import FILES
 from kmend.exposure.reach.entries_network import FAMILIES, NETWORK
-from kmend.exposure.reach.entry import Entry, Way
+from kmend.exposure.reach.entry import Code, Entry, Way
 from kmend.exposure.reach.gates import NotKnown
 
 ENTRIES = (*FAMILIES, *NETWORK, *FILES, *CALLS, *DEVICES)
@@ -24,7 +24,9 @@ def _begin() -> Iterator[tuple[str, Entry]]:
         yield from ((path, entry) for path in entry.paths)
 
 
-_ELSE = Entry(name="else", paths=("",), ways=(Way(name="?", gates=(NotKnown(),)),), source="no rule")
+_ELSE = Entry(
+    name="else", paths=("",), ways=(Way(name="?", gates=(NotKnown(),), code=Code.UNKNOWN),), source="no rule"
+)
 _BY_LENGTH = sorted(_begin(), key=lambda one: -len(one[0]))
 
 

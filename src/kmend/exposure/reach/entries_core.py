@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kmend.exposure.reach import gates
-from kmend.exposure.reach.entry import Entry, Way
+from kmend.exposure.reach.entry import Code, Entry, Way
 from kmend.exposure.reach.gates import Call, Family, HostCapability, Never, NotKnown, SecurityModule, Sysctl
 
 _IO_URING = Sysctl("kernel.io_uring_disabled", shuts=("1",), lifted_by=("CAP_SYS_ADMIN",), always=("2",))
@@ -135,7 +135,7 @@ CALLS = (
     Entry(
         name="other machines",
         paths=("arch/",),
-        ways=(Way(name="?", gates=(NotKnown(),)),),
+        ways=(Way(name="?", gates=(NotKnown(),), code=Code.UNKNOWN),),
         source="no rule",
     ),
 )

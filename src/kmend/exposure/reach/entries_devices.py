@@ -51,7 +51,12 @@ DEVICES = (
     _device("SGX", "arch/x86/kernel/cpu/sgx/", node=Node("c", 10, (), "/dev/sgx_enclave"), code=Code.LOADED),
     Entry(
         name="line disciplines",
-        paths=("drivers/tty/n_", "drivers/net/ppp/ppp_async.c", "drivers/net/ppp/ppp_synctty.c"),
+        paths=(
+            "drivers/tty/n_",
+            "drivers/pps/clients/pps-ldisc.c",
+            "drivers/net/ppp/ppp_async.c",
+            "drivers/net/ppp/ppp_synctty.c",
+        ),
         ways=(
             Way(
                 name="TIOCSETD on a terminal",

@@ -255,10 +255,20 @@ NETWORK = (
             "net/netlabel/",
             "net/strparser/",
             "net/handshake/",
-            "net/bpf/",
         ),
-        ways=(Way(name="socket AF_INET", gates=_INET),),
-        source="socket(2), packet(7)",
+        ways=(
+            Way(
+                name="socket AF_INET",
+                gates=_INET,
+                asks=("net-pf-2", "net-pf-10", "net-pf-2-proto-", "net-pf-10-proto-", "net-pf-16-proto-4"),
+            ),
+            Way(
+                name="network links",
+                gates=(_NETLINK_SOCKET, _NET_ADMIN),
+                asks=("rtnl-link-", "rtnl-lwt-", "net-pf-16-proto-16-family-"),
+            ),
+        ),
+        source="socket(2), packet(7); net/core/sock_diag.c: request_module(net-pf-16-proto-4-…) for anybody",
     ),
     Entry(
         name="network file systems",
@@ -322,5 +332,10 @@ NETWORK = (
         ways=(Way(name="request_key", gates=(Call(("add_key", "request_key")),), asks=("dns_resolver",)),),
         source="Documentation/networking/dns_resolver.rst",
     ),
-    Entry(name="networking, else", paths=("net/",), ways=(Way(name="?", gates=(NotKnown(),)),), source="no rule"),
+    Entry(
+        name="networking, else",
+        paths=("net/",),
+        ways=(Way(name="?", gates=(NotKnown(),), code=Code.UNKNOWN),),
+        source="no rule",
+    ),
 )

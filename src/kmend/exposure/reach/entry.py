@@ -17,6 +17,8 @@ class Code(StrEnum):
     """When its hardware is here: then udev has loaded it, or will."""
     LOADED = "loaded"
     """Only when it is there already."""
+    UNKNOWN = "unknown"
+    """When it is there already; else nobody knows what brings it in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

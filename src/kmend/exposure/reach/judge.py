@@ -28,7 +28,7 @@ _FROM_NETWORK = {
     code: Way(name="from the network (CVSS AV:N)", gates=(has_network,), code=code)
     for code in (Code.LOADED, Code.HARDWARE)
 }
-_HEADERS = Way(name="code that uses a header", gates=(NotKnown(),))
+_HEADERS = Way(name="code that uses a header", gates=(NotKnown(),), code=Code.UNKNOWN)
 _IN_KERNEL = frozenset((Presence.BUILT_IN, Presence.MODULE, Presence.HEADER))
 _PIECES_MOST = 8
 
@@ -113,7 +113,10 @@ class Judge:
             return say(State.OPEN, "", "kernel files", "which object holds the code is not known: taken as there")
         if way.code is Code.HARDWARE:
             return any_of(self._host.hardware(name) for name in objects)
-        return any_of(self._host.module(name, way.asks) for name in objects)
+        found = any_of(self._host.module(name, way.asks) for name in objects)
+        if way.code is Code.UNKNOWN and found.gate == "module-not-loaded":
+            return found._replace(state=State.UNKNOWN)
+        return found
 
 
 def container_names(containers: tuple[Container, ...]) -> dict[str, str]:
