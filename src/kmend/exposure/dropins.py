@@ -143,8 +143,9 @@ def remove(root: Path, mitigation: Mitigation, *, others: Iterable[Mitigation]) 
     """
     file = root / mitigation.file
     try:
-        file.unlink(missing_ok=True)
-        sync_folder(file.parent)
+        if file.exists():
+            file.unlink()
+            sync_folder(file.parent)
     except OSError as error:
         raise write_problem(file, error) from None
     shared = any(one.sysctl == mitigation.sysctl for one in others if one.cve != mitigation.cve)
