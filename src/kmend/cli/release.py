@@ -39,11 +39,26 @@ def init_verb(repo: Path, keys: Path, as_json: bool) -> None:
 @_repo_option
 @_keys_option
 @click.option("--channel", default="edge", show_default=True, help="Where to publish it.")
+@click.option(
+    "--kernel-files",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What `kmend kernel files` wrote, signed along: hosts learn which code their kernel contains.",
+)
 @_json_option
-def publish_verb(folder: Path, repo: Path, keys: Path, channel: str, as_json: bool) -> None:
+def publish_verb(
+    folder: Path, *, repo: Path, keys: Path, channel: str, kernel_files: Path | None, as_json: bool
+) -> None:
     """Sign and publish what `kmend build` and `kmend lab run` left in FOLDER."""
     with shown() as progress:
-        entry = steps.publish(folder, repo=repo, keys=keys, channel=channel, now=_now(), progress=progress)
+        entry = steps.publish(
+            folder,
+            repo=repo,
+            keys=keys,
+            channel=channel,
+            now=_now(),
+            progress=progress,
+            kernel_files=kernel_files,
+        )
     _show_entry(entry, channel, as_json=as_json)
 
 

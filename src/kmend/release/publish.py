@@ -11,6 +11,7 @@ from kmend.kit.errors import InputError, KmendError
 from kmend.kit.files import scratch
 from kmend.kit.progress import Progress
 from kmend.model import wire
+from kmend.model.exposure import KernelFiles
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kernel
 from kmend.model.lab import LabReport
@@ -110,9 +111,18 @@ def init_repository(repo: Path, keys: Path, *, now: datetime) -> None:
 
 
 def publish(
-    folder: Path, *, repo: Path, keys: Path, channel: str, now: datetime, progress: Progress
+    folder: Path,
+    *,
+    repo: Path,
+    keys: Path,
+    channel: str,
+    now: datetime,
+    progress: Progress,
+    kernel_files: Path | None = None,
 ) -> ChannelEntry:
     """Sign what `kmend build` left and publish it; returns what the channel holds from now on.
+
+    ``kernel_files`` (of `kmend kernel files`) goes along, so that hosts learn which code their kernel contains.
 
     Raises:
         InputError: Something speaks against it; nothing was changed.
@@ -134,6 +144,9 @@ def publish(
     reports = {
         layout.report_target(channel, livepatch.kernel.build_id, number=livepatch.number): built.report_text
     }
+    if kernel_files is not None:
+        target = layout.files_target(channel, livepatch.kernel.build_id)
+        reports[target] = _read_files(kernel_files, livepatch.kernel.build_id)
     return _release(
         livepatch, signed, repo=repo, keys=keys, channel=channel, extra=reports, now=now, progress=progress
     )
@@ -176,6 +189,9 @@ def promote(
     if module is None or report is None:
         raise InputError(f"{source} does not list the files of livepatch {entry.livepatch.number} any more.")
     reports = {layout.report_target(to, build_id, number=entry.livepatch.number): report}
+    files = read_target(repo, contents, layout.files_target(source, build_id))
+    if files is not None:
+        reports[layout.files_target(to, build_id)] = files
     return _release(
         entry.livepatch, module, repo=repo, keys=keys, channel=to, extra=reports, now=now, progress=progress
     )
@@ -238,6 +254,21 @@ def _release(
         _commit(place, contents, roles={channel}, files=files | extra, now=now, read_back=check)
         check(repo)
     return entry
+
+
+def _read_files(path: Path, build_id: str) -> bytes:
+    """The list of a kernel's files, made sure to be of that kernel."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    found = wire.load(KernelFiles, content, what=str(path))
+    if found.kernel.build_id != build_id:
+        raise InputError(
+            f"{path} is of another kernel ({found.kernel.release}, {found.kernel.build_id}).",
+            hint="`kmend kernel files RELEASE` writes it anew.",
+        )
+    return content
 
 
 def _check_number(place: Place, contents: Contents, livepatch: Livepatch, channel: str) -> None:

@@ -70,6 +70,11 @@ def report_target(channel: str, build_id: str, *, number: int) -> str:
     return f"{channel}/{build_id}/{number}.lab.json"
 
 
+def files_target(channel: str, build_id: str) -> str:
+    """TUF target path of the list of source files that a kernel was built from (KernelFiles)."""
+    return f"{channel}/{build_id}/kernel-files.json"
+
+
 def stored_as(target: str, sha256: str) -> str:
     """Where a target's bytes lie under ``targets/`` (consistent snapshots, TUF specification section 6.2)."""
     folder, slash, name = target.rpartition("/")

@@ -148,6 +148,15 @@ class SignedRepository:
         except InputError as error:
             raise refused(Refusal.UNREADABLE, what=path, detail=error.message) from error
 
+    def kernel_files(self, kernel: Kernel) -> bytes | None:
+        """The list of source files of this kernel (a KernelFiles as JSON); None when the channel has none.
+
+        Raises:
+            TrustError: Something does not hold, or could not be fetched.
+        """
+        build_id = layout.check_build_id(kernel.build_id)
+        return self._target(layout.files_target(self._channel, build_id), self._limits.module)
+
     def _target(self, path: str, limit: int) -> bytes | None:
         """A target's verified bytes, or None when no trusted role lists it."""
         info = self._listed(path)

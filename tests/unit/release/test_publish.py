@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,13 +13,14 @@ import pytest
 from kmend.kit.errors import BusyError, InputError, TrustError
 from kmend.kit.progress import Silent
 from kmend.model import wire
+from kmend.model.exposure import KernelFiles
 from kmend.model.lab import LabStep
 from kmend.release import publish
 from kmend.release.module_signature import load_module_signer
 from kmend.release.publish import Built, reasons_against
 from kmend.release.repository import writing
 from kmend.release.status import release_status
-from kmend.trust.repository import fetch
+from kmend.trust.repository import fetch, open_repository
 from makers.nouns import KERNEL, OTHER_KERNEL, make_built, make_livepatch, make_report, module_bytes
 from makers.repository import SimulatedRepository, flip_bit
 
@@ -252,3 +254,25 @@ def test_a_change_of_keys_cut_short(made):
     assert made.refresh()
     assert served(made).livepatch.number == 1
     assert (made.repo / "metadata/2.root.json").exists()
+
+
+def test_the_kernel_s_files_go_along(made):
+    """Signed with the channel, carried by a promotion, read by hosts of that kernel; another kernel is refused."""
+    files = made.folder / "files.json"
+    list_of = KernelFiles(kernel=KERNEL, objects={"a.c": ("vmlinux",)}, sources={".": ("a.c",)})
+    files.write_text(wire.dump(list_of))
+    make_built(made.folder / "built", 1)
+    options = {"repo": made.repo, "keys": made.keys, "now": made.now, "progress": Silent()}
+    publish.publish(made.folder / "built", channel="edge", kernel_files=files, **options)
+    publish.promote(KERNEL.release, source="edge", to="stable", **options)
+    for channel in ("edge", "stable"):
+        view = open_repository(
+            str(made.repo), channel=channel, pinned_root=made.root, cache=made.folder / f"see-{channel}"
+        )
+        assert view.kernel_files(KERNEL) == files.read_bytes()
+        assert view.kernel_files(OTHER_KERNEL) is None
+        assert view.fetch(KERNEL).livepatch.number == 1
+    files.write_text(wire.dump(replace(list_of, kernel=OTHER_KERNEL)))
+    make_built(made.folder / "next", 2)
+    with pytest.raises(InputError, match="of another kernel"):
+        publish.publish(made.folder / "next", channel="edge", kernel_files=files, **options)
