@@ -116,7 +116,7 @@ def each(path: Path) -> Iterator[tuple[str, bytes]]:
         InputError: The path is neither.
         SourceError: The archive is damaged.
     """
-    for name, content in _members(path, None):
+    for name, content in _members(path, None, kind=".json"):
         match = _NAME.fullmatch(name)
         if match and match[2] == "json":
             yield match[1], content
@@ -232,10 +232,10 @@ def _repairs(dyad: str) -> tuple[Repair, ...]:
     return tuple(found)
 
 
-def _members(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each wanted .json and .dyad below ``published``."""
+def _members(path: Path, wanted: Collection[str] | None, *, kind: str = "") -> Iterator[tuple[str, bytes]]:
+    """Name and content of each wanted .json and .dyad below ``published``; of a folder only one ``kind``."""
     if path.is_dir():
-        yield from _of_folder(path, wanted)
+        yield from _of_folder(path, wanted, kind)
     elif not path.is_file():
         raise InputError(f"There are no CVE records at {path}.", hint=_HINT)
     else:
@@ -254,11 +254,11 @@ def _is_wanted(path: PurePosixPath, wanted: Collection[str] | None) -> bool:
     )
 
 
-def _of_folder(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
+def _of_folder(path: Path, wanted: Collection[str] | None, kind: str) -> Iterator[tuple[str, bytes]]:
     published = path / "cve" / "published"
     if not published.is_dir():
         raise InputError(f"{path} is no clone of the kernel CNA's repository (no cve/published).", hint=_HINT)
-    for file in sorted(published.glob("*/CVE-*")):
+    for file in sorted(published.glob(f"*/CVE-*{kind}"), key=str):
         if _is_wanted(PurePosixPath(file.relative_to(path)), wanted) and file.is_file():
             if file.stat().st_size > _SIZE_LIMIT:
                 raise InputError(f"{file} is larger than {_SIZE_LIMIT >> 20} MiB.")

@@ -91,6 +91,7 @@ def _key(version: str) -> tuple[int, ...] | None:
     return (*numbers, int(found[2]) if found[2] else _FINAL)
 
 
+@lru_cache(maxsize=1 << 16)
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.removesuffix(".*").split(".") if part.isdecimal())
 
