@@ -58,6 +58,7 @@ class Box:
             box.syscalls,
             box.apparmor,
             box.network,
+            bool(box.pod),
             box.devices,
             self.sees_devices,
             tuple(sorted(self._namespaces.items())),
@@ -219,6 +220,8 @@ class Box:
             return say(State.SHUT, "network", "network", "none")
         if mode or self.host_network.state is State.OPEN:
             return say(State.OPEN, "", "network", mode or "host")
+        if self.container.pod:
+            return say(State.OPEN, "", "network", "that of its pod")
         # Without an engine's word, a namespace of its own may have no interface but loopback.
         return say(State.UNKNOWN, "network", "network", "the engine does not say")
 

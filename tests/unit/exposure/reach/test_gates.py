@@ -112,6 +112,8 @@ MAY_NOT_MAKE_NODES = replace(nodes(("", "c", 10, 232)), capabilities=())
         ("drivers/gpu/drm/amd/a.c", "amdgpu", container(privileged=True), (NOT, "hardware")),
         ("drivers/net/virtio_net.c", "virtio_net", container(), (OPEN, "")),
         ("drivers/net/virtio_net.c", "virtio_net", container(network="none"), (SHUT, "network")),
+        ("drivers/net/virtio_net.c", "virtio_net", container(network="", pod="shop/web-1"), (OPEN, "")),
+        ("drivers/net/virtio_net.c", "virtio_net", container(network=""), (UNKNOWN, "network")),
         ("drivers/block/virtio_blk.c", "virtio_blk", container(), (OPEN, "")),
         ("drivers/leds/x.c", "veth", container(), (SHUT, "device-node")),
         ("drivers/tty/n_gsm.c", "n_gsm", container(), (OPEN, "")),
