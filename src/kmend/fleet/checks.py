@@ -11,8 +11,22 @@ from functools import cache
 from typing import Any
 
 from kmend.kit.errors import InputError
+from kmend.model.fix import CVE_ID
 from kmend.model.fleet import HostReport
 from kmend.model.labels import parse_selector
+from kmend.model.look import (
+    CHECKS,
+    CVES,
+    GROUPS,
+    LINE,
+    NAMES,
+    SCORES,
+    SUBJECTS,
+    WORD,
+    AuditLook,
+    ExposureLook,
+    Look,
+)
 from kmend.model.rollout import Limits, RolloutPlan, Wave
 from kmend.trust.layout import check_build_id
 
@@ -22,6 +36,8 @@ _WAVES = 20
 _KERNELS = 100
 QUARANTINES = 200
 _YEAR = 366 * 24 * 3600
+_MOST = 1_000_000_000
+_LONGEST_CVE = 32
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -104,6 +120,20 @@ def check_report(report: HostReport) -> None:
         check_words(value, what=name, most=2000, empty=True)
 
 
+def check_look(look: Look) -> None:
+    """Check that a look keeps to the limits of `kmend.model.look`.
+
+    Raises:
+        InputError: Something in it cannot be.
+    """
+    check_words(look.version, what="the version", most=WORD, empty=True)
+    _check_lines(look.errors, what="errors")
+    if look.audit is not None:
+        _check_audit(look.audit)
+    if look.exposure is not None:
+        _check_exposure(look.exposure)
+
+
 def check_plain(value: object, *, depth: int = 20) -> None:
     """Check decoded JSON for what no database keeps: NUL, halves of surrogate pairs, numbers without end.
 
@@ -180,6 +210,51 @@ def _check_wave(wave: Wave) -> None:
         raise InputError(f"A wave of {wave.percent}% is none.", hint="More than 0, and 100 at most.")
     check_number(wave.soak, what="the soak in seconds", lowest=0, highest=_YEAR)
     check_selector(wave.selector)
+
+
+def _check_audit(audit: AuditLook) -> None:
+    _check_many(len(audit.scores), SCORES, what="scores")
+    _check_many(len(audit.failed), CHECKS, what="failed checks")
+    for score in audit.scores:
+        check_words(score.area, what="an area", most=WORD)
+        check_number(score.percent or 0, what="a score", lowest=0, highest=100)
+        check_number(score.failed, what="failed", lowest=0, highest=_MOST)
+        check_number(score.unknown, what="unknown", lowest=0, highest=_MOST)
+    for one in audit.failed:
+        check_words(one.check, what="a check's id", most=WORD)
+        check_number(one.count, what="a check's count", lowest=0, highest=_MOST)
+        _check_lines(one.subjects, what="subjects", most=SUBJECTS)
+
+
+def _check_exposure(exposure: ExposureLook) -> None:
+    counts = {"reachable": exposure.reachable, "containers": exposure.containers, "left_out": exposure.left_out}
+    _check_many(len(exposure.verdicts), SCORES, what="verdicts")
+    for verdict in exposure.verdicts:
+        check_words(verdict, what="a verdict", most=WORD)
+    for name, count in {**counts, **exposure.verdicts}.items():
+        check_number(count, what=name, lowest=0, highest=_MOST)
+    _check_many(len(exposure.groups), GROUPS, what="groups")
+    _check_lines(exposure.missing, what="missing")
+    for group in exposure.groups:
+        check_number(group.count, what="a group's count", lowest=0, highest=_MOST)
+        _check_lines(group.containers, what="containers", most=NAMES)
+        _check_many(len(group.cves), CVES, what="CVEs")
+        for one in group.cves:
+            if len(one.cve) > _LONGEST_CVE or not one.cve.isascii() or not CVE_ID.fullmatch(one.cve):
+                raise InputError(f"{one.cve[:30]!r} is no CVE id.")
+            if not 0 <= one.score <= 10:  # noqa: PLR2004 - CVSS
+                raise InputError(f"The score of {one.cve} is {one.score}; it is from 0 to 10.")
+
+
+def _check_many(count: int, most: int, *, what: str) -> None:
+    if count > most:
+        raise InputError(f"{count} {what} are too many; {most} is the most.")
+
+
+def _check_lines(lines: tuple[str, ...], *, what: str, most: int = SCORES) -> None:
+    _check_many(len(lines), most, what=what)
+    for line in lines:
+        check_words(line, what=f"one of {what}", most=LINE, empty=True)
 
 
 def _check_limits(limits: Limits) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from kmend.model.finding import Severity
 from kmend.model.fleet import (
     AuditRecord,
     Block,
@@ -17,6 +18,7 @@ from kmend.model.fleet import (
     Role,
     Token,
 )
+from kmend.model.look import Look, Told
 from kmend.model.rollout import BackTo, Rollout, RolloutPlan, Stage
 from kmend.model.webhook import Delivery, Happening, Webhook
 
@@ -262,6 +264,12 @@ class FleetSummary:
     """Failed to load a livepatch that a rollout offered, or quarantined it."""
     rollouts: dict[str, int]
     """State → how many rollouts are in it."""
+    looked_at: int = 0
+    """Hosts whose agents have sent a look: an audit, an exposure."""
+    failing: int = 0
+    """Hosts of these on which a check of high or critical severity failed."""
+    exposed: int = 0
+    """Hosts of these with a container that can reach an open CVE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,3 +305,74 @@ class DeliveryPage:
 
     items: tuple[Delivery, ...]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLook:
+    """The newest look at a host."""
+
+    taken: datetime
+    """When the server took it."""
+    look: Look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostContainers:
+    """Containers of one host that can reach a CVE, or of which that could not be told."""
+
+    host: str
+    name: str
+    """The host's, for people."""
+    looked: datetime
+    """When the agent looked."""
+    reach: Told
+    containers: tuple[str, ...]
+    """The first of them by name, as the host has named them."""
+    count: int
+    """All of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostContainersPage:
+    """Some hosts with containers that can reach a CVE, by the hosts' ids."""
+
+    items: tuple[HostContainers, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachedCve:
+    """A CVE that is open on some hosts, and that containers there can reach."""
+
+    cve: str
+    score: float
+    exploited: bool
+    hosts: int
+    containers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachedCveList:
+    """The most urgent of them first: known exploits, then by score, then by containers."""
+
+    items: tuple[ReachedCve, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetCheck:
+    """A check that failed on some hosts."""
+
+    check: str
+    severity: Severity
+    """The worst that it was anywhere."""
+    title: str
+    """Empty when this server does not know the check."""
+    hosts: int
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetCheckList:
+    """The worst first: by severity, then by hosts."""
+
+    items: tuple[FleetCheck, ...]

@@ -20,6 +20,7 @@ from kmend.model import wire
 from kmend.model.fleet import Failure, HostReport, Token
 from kmend.model.host import Quarantine
 from kmend.model.kernel import Kernel
+from kmend.model.look import AreaScore, AuditLook, ExposureLook, FailedCheck, Look, OpenCve, ReachGroup
 from kmend.model.protocol import Enrolment
 
 T = TypeVar("T")
@@ -27,7 +28,8 @@ PAGE = 100
 LONGEST_PAGE = 1000
 _SILENCE = 180
 """Seconds that every host may say nothing, however short the interval."""
-LENIENT: frozenset[type[object]] = frozenset({HostReport, Kernel, Quarantine, Failure, Enrolment})
+_LOOK = (Look, AuditLook, AreaScore, FailedCheck, ExposureLook, ReachGroup, OpenCve)
+LENIENT: frozenset[type[object]] = frozenset({HostReport, Kernel, Quarantine, Failure, Enrolment, *_LOOK})
 """What agents send may have fields that this server does not know: agents may be newer."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kmend.fleet.api.call import LONGEST_PAGE
 from kmend.fleet.checks import HIGHEST, QUARANTINES
+from kmend.model.look import CHECKS, CVES, GROUPS, LINE, NAMES, SCORES, SUBJECTS, WORD, Told
 from kmend.model.rollout import RolloutState, Stage
 from kmend.model.webhook import Happening
 
@@ -32,8 +33,22 @@ LABELS = {
     "additionalProperties": {"type": "string", "pattern": f"^{_VALUE}$"},
 }
 POINTS = {"minimum": 0, "maximum": 100}
+COUNT = {"minimum": 0, "maximum": 1_000_000_000}
+SHORT = {**WORDS, "maxLength": WORD}
+CVE = {"maxLength": 32, "pattern": "^CVE-[0-9]{4}-[0-9]{4,19}$"}
+
+
+def _lines(most: int) -> dict[str, Any]:
+    return {"maxItems": most, "items": {"type": "string", "maxLength": LINE, **PLAIN}}
+
 
 FIELDS: dict[tuple[str, str], dict[str, Any]] = {
+    ("AreaScore", "area"): SHORT,
+    ("AreaScore", "failed"): COUNT,
+    ("AreaScore", "percent"): POINTS,
+    ("AreaScore", "unknown"): COUNT,
+    ("AuditLook", "failed"): {"maxItems": CHECKS},
+    ("AuditLook", "scores"): {"maxItems": SCORES},
     ("BackTo", "build_id"): BUILD_ID,
     ("BackTo", "number"): NUMBER,
     ("Blocking", "reason"): {**WORDS, "maxLength": 1000},
@@ -41,6 +56,19 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("Enrolment", "labels"): LABELS,
     ("Enrolment", "name"): WORDS,
     ("Enrolment", "secret"): SECRET,
+    ("ExposureLook", "containers"): COUNT,
+    ("ExposureLook", "groups"): {"maxItems": GROUPS},
+    ("ExposureLook", "left_out"): COUNT,
+    ("ExposureLook", "missing"): _lines(SCORES),
+    ("ExposureLook", "reachable"): COUNT,
+    ("ExposureLook", "verdicts"): {
+        "maxProperties": SCORES,
+        "propertyNames": SHORT,
+        "additionalProperties": {"type": "integer", **COUNT},
+    },
+    ("FailedCheck", "check"): SHORT,
+    ("FailedCheck", "count"): COUNT,
+    ("FailedCheck", "subjects"): _lines(SUBJECTS),
     ("Failure", "build_id"): PLAIN,
     ("Failure", "number"): ANY_NUMBER,
     ("Failure", "reason"): PLAIN,
@@ -61,11 +89,18 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("Limits", "quarantined"): POINTS,
     ("Limits", "rebooted"): POINTS,
     ("Limits", "silent"): POINTS,
+    ("Look", "errors"): _lines(SCORES),
+    ("Look", "version"): {"maxLength": WORD, **PLAIN},
     ("NewRollout", "group"): {"pattern": "^([a-z0-9][a-z0-9-]{0,62})?$"},
     ("NewSecret", "secret"): SECRET,
+    ("OpenCve", "cve"): CVE,
+    ("OpenCve", "score"): {"minimum": 0, "maximum": 10},
     ("Quarantine", "build_id"): PLAIN,
     ("Quarantine", "number"): ANY_NUMBER,
     ("Quarantine", "reason"): PLAIN,
+    ("ReachGroup", "containers"): _lines(NAMES),
+    ("ReachGroup", "count"): COUNT,
+    ("ReachGroup", "cves"): {"maxItems": CVES},
     ("Reason", "reason"): REASON,
     ("Rollback", "reason"): REASON,
     ("RolloutPlan", "channel"): CHANNEL,
@@ -106,6 +141,7 @@ NOUNS: dict[str, dict[str, Any]] = {
 PATH: dict[str, dict[str, Any]] = {
     "build_id": BUILD_ID,
     "channel": CHANNEL,
+    "cve": {"maxLength": 32, "pattern": "^[Cc][Vv][Ee]-[0-9]{4}-[0-9]{4,19}$"},
     "group": NAME,
     "number": {"type": "integer", **NUMBER},
 }
@@ -115,6 +151,7 @@ QUERY: dict[str, dict[str, Any]] = {
     "after": {"minimum": 0, "maximum": 1 << 53},
     "limit": {"minimum": 1, "maximum": LONGEST_PAGE},
     "open_to": {"pattern": "^([Cc][Vv][Ee]-[0-9]{4}-[0-9]{4,19})?$"},
+    "reach": {"enum": ["", *Told]},
     "running": NUMBER,
     "selector": SELECTOR,
     "stage": {"enum": ["", *Stage]},

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from kmend.fleet.store.looks import remove_unused_sets
 from kmend.fleet.store.tables import EVENTS, LOCKOUTS, REPORTS, TOKENS
 from kmend.model.fleet import Role
 
@@ -38,6 +39,7 @@ REMOVERS: tuple[Callable[[sa.Connection, datetime, int], int], ...] = (
     remove_old_events,
     remove_old_reports,
     remove_old_tokens,
+    remove_unused_sets,
 )
 
 

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from kmend.fleet.store.choose import count_each, heard_since
 from kmend.fleet.store.health import Hearing
-from kmend.fleet.store.tables import HOSTS, PARTS, ROLLOUTS
+from kmend.fleet.store.tables import HOSTS, LOOKS, PARTS, ROLLOUTS
+from kmend.model.finding import Severity
 from kmend.model.protocol import FleetSummary
 from kmend.model.rollout import IN_FLIGHT, Stage
 
@@ -21,6 +22,8 @@ def summary(connection: sa.Connection, hearing: Hearing) -> FleetSummary:
     row = connection.execute(count_each({"hosts": sa.true(), **counts}).select_from(HOSTS)).one()
     by_state = sa.select(ROLLOUTS.c.state, sa.func.count().label("many")).group_by(ROLLOUTS.c.state)
     states = connection.execute(by_state)
+    seen = {"all": sa.true(), "failing": LOOKS.c.worst >= Severity.HIGH.rank, "exposed": LOOKS.c.reachable > 0}
+    looks = connection.execute(count_each(seen).select_from(LOOKS)).one()
     return FleetSummary(
         hosts=int(row.hosts),
         silent=int(row.silent),
@@ -28,6 +31,9 @@ def summary(connection: sa.Connection, hearing: Hearing) -> FleetSummary:
         soaking=_hosts_at(connection, IN_FLIGHT, heard),
         troubled=_hosts_at(connection, {Stage.TROUBLED}, sa.true()),
         rollouts={row.state: row.many for row in states},
+        looked_at=int(looks.all),
+        failing=int(looks.failing),
+        exposed=int(looks.exposed),
     )
 
 

@@ -281,3 +281,56 @@ DELIVERIES = sa.Table(
     sa.Index(None, "state", "due"),
     sa.Index(None, "webhook_id", "state"),
 )
+
+LOOKS = sa.Table(
+    "looks",
+    METADATA,
+    _host_key(primary=True),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("taken", Moment, nullable=False),
+    sa.Column("worst", sa.Integer),
+    sa.Column("reachable", sa.BigInteger),
+    sa.Column("content", sa.Text, nullable=False),
+)
+"""``worst``: rank of the worst severity that failed; ``reachable``: open CVEs that a container can reach."""
+
+FAILED_CHECKS = sa.Table(
+    "failed_checks",
+    METADATA,
+    _host_key(primary=True),
+    sa.Column("check_id", sa.String(120), primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("subjects", sa.BigInteger, nullable=False),
+    sa.Index(None, "check_id"),
+)
+
+CVE_SETS = sa.Table(
+    "cve_sets",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("used", Moment, nullable=False),
+    sa.Index(None, "used"),
+)
+"""Hosts with one kernel are open to the same CVEs, so each set of them is kept once; ``id`` is its hash."""
+
+SET_CVES = sa.Table(
+    "cve_set_members",
+    METADATA,
+    sa.Column("set_id", sa.String(64), sa.ForeignKey("cve_sets.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("cve", sa.String(32), primary_key=True),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("exploited", sa.Boolean, nullable=False),
+    sa.Index(None, "cve", "set_id"),
+)
+
+REACH_GROUPS = sa.Table(
+    "reach_groups",
+    METADATA,
+    _host_key(primary=True),
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("reach", sa.String(16), nullable=False),
+    sa.Column("set_id", sa.String(64), sa.ForeignKey("cve_sets.id"), nullable=False),
+    sa.Column("containers", sa.BigInteger, nullable=False),
+    sa.Column("names", sa.Text, nullable=False),
+    sa.Index(None, "set_id", "host_id", "place"),
+)
