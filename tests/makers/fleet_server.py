@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from kmend.model import wire
 from kmend.model.fleet import HostReport, Offer, OfferAction
+from kmend.model.look import Look
 from kmend.model.protocol import CheckedIn, Enrolled, Enrolment, NewSecret, Problem
 from makers.nouns import KERNEL
 
@@ -21,7 +22,8 @@ def make_offer(action="stay", number=None, *, kernel=KERNEL, **more):
 class FakeFleetServer:
     """``offer`` is what it says; ``failing`` is (status, Retry-After) while it does not work.
 
-    ``drop`` is how many reports it takes without being able to say so; ``reports`` holds all that were taken.
+    ``drop`` is how many reports it takes without being able to say so; ``reports`` and ``looks`` hold what was
+    taken; a server that is older than looks does not take any (``takes_looks``).
     """
 
     def __init__(self, address):
@@ -36,6 +38,8 @@ class FakeFleetServer:
         self.drop = 0
         self.raw = None
         self.reports = []
+        self.looks = []
+        self.takes_looks = True
         self.asked = []
 
     def answer(self, method, path, bearer, content):
@@ -50,6 +54,7 @@ class FakeFleetServer:
             ("POST", "/api/v1/enrol"): self._enrol,
             ("POST", "/api/v1/check-in"): self._check_in,
             ("PUT", "/api/v1/agent/secret"): self._change,
+            ("PUT", "/api/v1/agent/look"): self._look,
         }[method, path](bearer, content)
 
     def _enrol(self, bearer, content):
@@ -84,6 +89,14 @@ class FakeFleetServer:
         if host is None:
             return self._problem(401, "The token is not known, has expired or was revoked.")
         self.next_secrets[host] = wire.load(NewSecret, content, what="a test's secret").secret
+        return 204, {}, b""
+
+    def _look(self, bearer, content):
+        if not self.takes_looks:
+            return self._problem(404, "There is nothing at this address for this method.")
+        if self._known(bearer)[0] is None:
+            return self._problem(401, "The token is not known, has expired or was revoked.")
+        self.looks.append(wire.load(Look, content, what="a test's look"))
         return 204, {}, b""
 
     def _known(self, bearer):

@@ -19,6 +19,7 @@ from kmend.agent import sync
 from kmend.agent.apply import Host, end_soak
 from kmend.agent.config import Switch, switched_off
 from kmend.agent.decide import Decision, Verdict
+from kmend.agent.look import load_look
 from kmend.agent.membership import Membership, load_membership, renewed, with_secret
 from kmend.agent.orders import Fleet, Order, Refused, Rule, load_fleet, order_of
 from kmend.agent.report import in_this_boot, make_report, queued, same
@@ -43,6 +44,8 @@ _TURN = 60.0
 _ASK_AGAIN = timedelta(minutes=30)
 _OURS = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
 """What the server says of a report that it can never take."""
+_NEVER = _OURS | {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+"""What it says of a look that it can never take, also because it is older than looks are."""
 _PASSING = {
     Verdict.AVAILABLE,
     Verdict.SOAKING,
@@ -161,6 +164,7 @@ class CheckIns:
         fleet = self._sent(host, member, fleet)
         if fleet.outbox:
             return False
+        fleet = _told_look(host, fleet)
         if self._taken_out(host):
             return self._check_in(host, news=True)
         return _wants_more(before.offer, fleet.offer)
@@ -252,6 +256,23 @@ def failed(fleet: Fleet, error: ServerError, *, interval: int, now: datetime, ch
         failures=failures,
         due=now + timedelta(seconds=pause),
     )
+
+
+def _told_look(host: Host, fleet: Fleet) -> Fleet:
+    """Tell the server of a look that it has not heard of; a server that takes no looks is not asked twice."""
+    look, member = load_look(host.paths), load_membership(host.paths)
+    if look is None or member is None or look.at == fleet.look_told:
+        return fleet
+    link = member.link(host.settings, host.root)
+    try:
+        with_secret(host.paths, member, lambda known: link.tell_look(look, credential=known.credential))
+    except ServerError as error:
+        log.info("the look at this host is not taken: %s", error.message)
+        if error.status not in _NEVER:
+            return fleet
+    fleet = replace(fleet, look_told=look.at)
+    _save(host, fleet)
+    return fleet
 
 
 def _ask(link: Link, report: HostReport, member: Membership) -> CheckedIn:

@@ -116,6 +116,31 @@ class Paths:
         return self.library / "watching"
 
     @property
+    def look(self) -> Path:
+        """The newest look at the host, as the server is told of it."""
+        return self.library / "reports/look.json"
+
+    @property
+    def audit(self) -> Path:
+        """The audit of the newest look, whole."""
+        return self.library / "reports/audit.json"
+
+    @property
+    def looking(self) -> Path:
+        """Held by whoever looks at the host."""
+        return self.library / "looking"
+
+    @property
+    def cache(self) -> Path:
+        """What a look can make anew, but only slowly."""
+        return self.library / "cache"
+
+    @property
+    def module_use(self) -> Path:
+        """Which kernel modules were seen in use."""
+        return self.library / "audit/modules.json"
+
+    @property
     def daemon(self) -> Path:
         """Held by the daemon."""
         return self.library / "daemon"

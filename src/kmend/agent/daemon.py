@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kmend.agent import sync
 from kmend.agent.apply import Clock, Host, WallClock
 from kmend.agent.checkin import CheckIns
+from kmend.agent.look import Looker
 from kmend.agent.settings import load_settings
 from kmend.agent.timing import first_wait, next_wait, place_of
 from kmend.kit.errors import BusyError, InputError, KmendError
@@ -62,6 +63,7 @@ class Daemon:
     failures: int = 0
     said: str = ""
     server: CheckIns = field(default_factory=CheckIns)
+    looker: Looker = field(default_factory=Looker)
 
     def run(self) -> None:
         """Look, wait, and so on, until asked to end (KeyboardInterrupt).
@@ -69,7 +71,7 @@ class Daemon:
         Raises:
             BusyError: Another daemon runs.
         """
-        with lock(self.host.paths.daemon, what="kmend agent run"), _service():
+        with lock(self.host.paths.daemon, what="kmend agent run"), _service(), closing(self.looker):
             place = place_of(machine_id(self.host.root))
             self._sleep(first_wait(place, interval=self._interval))
             while True:
@@ -113,7 +115,12 @@ class Daemon:
 
     def _sleep(self, seconds: float) -> None:
         log.debug("the next look is in %.0f s", seconds)
-        self.host.clock.sleep(seconds)
+        left = seconds
+        while left > 0:
+            self.looker.turn(self.host)
+            piece = min(left, _STEP) if self.looker.busy else left
+            self.host.clock.sleep(piece)
+            left -= piece
 
     def _say(self, level: int, text: str) -> None:
         """Say in the journal what is new, and in the service's status what is."""

@@ -76,6 +76,8 @@ class Fleet:
     succeeded: datetime | None = None
     error: str = ""
     """Why the last try failed; empty when it did not."""
+    look_told: datetime | None = None
+    """When the look was made that the server was told of last."""
     failures: int = 0
     """How many tries in a row have failed."""
     due: datetime | None = None

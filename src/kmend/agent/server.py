@@ -1,4 +1,4 @@
-"""Speaks to the fleet's server: three requests, bounded in size and time. Nothing that it says is trusted here.
+"""Speaks to the fleet's server: four requests, bounded in size and time. Nothing that it says is trusted here.
 
 docs/reference/fleet-protocol.md describes what goes over the wire.
 """
@@ -18,6 +18,7 @@ from kmend import __version__
 from kmend.kit.errors import InputError, KmendError, SourceError
 from kmend.model import wire
 from kmend.model.fleet import HostReport
+from kmend.model.look import Look
 from kmend.model.protocol import CheckedIn, Enrolled, Enrolment, NewSecret, Problem
 from kmend.trust.download import proxy_for
 
@@ -81,6 +82,14 @@ class Link:
             ServerError: The server refuses, is away, or nobody vouches for it.
         """
         self._ask("PUT", "/agent/secret", bearer=credential, body=NewSecret(secret=secret))
+
+    def tell_look(self, look: Look, *, credential: str) -> None:
+        """Tell what a look at the host came to.
+
+        Raises:
+            ServerError: The server refuses, is away, nobody vouches for it, or it is older than looks are.
+        """
+        self._ask("PUT", "/agent/look", bearer=credential, body=look)
 
     def _answer(self, kind: type[T], content: bytes) -> T:
         try:

@@ -74,6 +74,19 @@ class Settings:
     """Instead of what the environment says; empty: what the environment says."""
     metrics_file: str = ""
     """For node_exporter's textfile collector; empty: none is written."""
+    look_hours: int = 24
+    """How often the daemon looks at its host (audit, exposure); 0: never."""
+    look_audit: bool = True
+    audit_waivers: str = ""
+    """File of what the audit is to accept; empty: nothing."""
+    cve_records: str = ""
+    """The kernel CNA's records; empty: nothing is said about CVEs."""
+    kernel_files: str = ""
+    """Which code the kernel contains, as `kmend kernel files` wrote it."""
+    kev: str = ""
+    """CISA's known exploited vulnerabilities."""
+    advisories: tuple[str, ...] = ()
+    """What package versions closed: OSV records, Debian's tracker."""
 
     @property
     def in_words(self) -> dict[str, str]:
@@ -94,6 +107,7 @@ _NUMBERS = {
     "soak_minutes": range(24 * 60 + 1),
     "transition_seconds": range(1, 3601),
     "check_in_minutes": range(1, 24 * 60 + 1),
+    "look_hours": range(24 * 31 + 1),
 }
 
 
@@ -185,6 +199,20 @@ def _full_path(key: str, value: Any) -> str:
     return text
 
 
+def _place(key: str, value: Any) -> str:
+    """A full path, or an address that records can be fetched from."""
+    text = _text(key, value)
+    if not text.startswith("/") and not re.fullmatch(r"(https?|file|git|ssh)://\S+", text):
+        raise ValueError(f"{key} must be a full path or an address such as https://…, not {redacted(text)!r}")
+    return text
+
+
+def _places(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and value:
+        return tuple(_place(key, one) for one in value)
+    raise ValueError(f'{key} must be a list such as ["/var/lib/advisories"], not {value!r}')
+
+
 def _channel(key: str, value: Any) -> str:
     return check_channel(_text(key, value))
 
@@ -267,4 +295,10 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "watch_units": _flag,
     "watch_containers": _flag,
     "watch_ignore": _names,
+    "look_audit": _flag,
+    "audit_waivers": _full_path,
+    "cve_records": _place,
+    "kernel_files": _full_path,
+    "kev": _full_path,
+    "advisories": _places,
 }

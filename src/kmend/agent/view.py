@@ -13,6 +13,7 @@ from tuf.api.metadata import Metadata
 from kmend.agent.apply import Host
 from kmend.agent.config import AgentConfig, SwitchedOff, load_config, switched_off
 from kmend.agent.last import LastCheck, load_last
+from kmend.agent.look import load_look
 from kmend.agent.membership import load_membership
 from kmend.agent.orders import load_fleet
 from kmend.agent.state import after_reboot, load_state, orderly_boot
@@ -21,10 +22,12 @@ from kmend.linux.ftrace import traced_by_others
 from kmend.linux.kernel import running_kernel
 from kmend.linux.livepatch import LoadedLivepatch, loaded_livepatches
 from kmend.linux.tasks import blocking_tasks
+from kmend.model.exposure import Verdict
 from kmend.model.fleet import Offer
 from kmend.model.host import AgentPhase, AgentState, BlockingTask, Quarantine, Stall
 from kmend.model.kernel import Kernel
 from kmend.model.livepatch import Livepatch
+from kmend.model.look import Look
 
 _IN_EFFECT = {AgentPhase.SOAKING, AgentPhase.APPLIED}
 _NAMED = 20
@@ -86,6 +89,23 @@ class Traced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookStatus:
+    """What the newest look at this host came to: its audit and its exposure."""
+
+    at: datetime
+    score: int | None
+    """Of the audit, in percent; None when there was none, or nothing could be judged."""
+    failed: int
+    """Checks that failed."""
+    open: int | None
+    """Open CVEs; None when it was not looked for them."""
+    reachable: int | None
+    """Open CVEs that a container can reach."""
+    errors: tuple[str, ...]
+    """Why a part of it failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
     """What runs, as the kernel says, beside what the agent remembers."""
 
@@ -115,6 +135,8 @@ class HostStatus:
     """What came of the last look at the repository."""
     server: ServerStatus | None
     """None when the host belongs to none."""
+    look: LookStatus | None
+    """None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +185,7 @@ def status(host: Host) -> HostStatus:
         channel=_channel(host),
         last=load_last(host.paths),
         server=server_status(host),
+        look=_look(host),
     )
 
 
@@ -294,6 +317,24 @@ def server_status(host: Host) -> ServerStatus | None:
         error=fleet.error,
         unsent=len(fleet.outbox),
         offer=fleet.offer,
+    )
+
+
+def _look(host: Host) -> LookStatus | None:
+    found = load_look(host.paths)
+    return look_status(found) if found else None
+
+
+def look_status(found: Look) -> LookStatus:
+    """A look in a few figures."""
+    audit, exposure = found.audit, found.exposure
+    return LookStatus(
+        at=found.at,
+        score=next((one.percent for one in audit.scores if one.area == "all"), None) if audit else None,
+        failed=len(audit.failed) if audit else 0,
+        open=exposure.verdicts.get(Verdict.OPEN, 0) if exposure else None,
+        reachable=exposure.reachable if exposure else None,
+        errors=found.errors,
     )
 
 

@@ -38,6 +38,7 @@ QUARANTINES = 200
 _YEAR = 366 * 24 * 3600
 _MOST = 1_000_000_000
 _LONGEST_CVE = 32
+_VERDICT = re.compile(r"[a-z][a-z-]{0,39}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -230,7 +231,8 @@ def _check_exposure(exposure: ExposureLook) -> None:
     counts = {"reachable": exposure.reachable, "containers": exposure.containers, "left_out": exposure.left_out}
     _check_many(len(exposure.verdicts), SCORES, what="verdicts")
     for verdict in exposure.verdicts:
-        check_words(verdict, what="a verdict", most=WORD)
+        if not _VERDICT.fullmatch(verdict):
+            raise InputError(f"{verdict[:30]!r} is no verdict.")
     for name, count in {**counts, **exposure.verdicts}.items():
         check_number(count, what=name, lowest=0, highest=_MOST)
     _check_many(len(exposure.groups), GROUPS, what="groups")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kmend.agent.checkin import CheckIns
+from makers.cve_records import record, write_records
 from makers.fleet_server import TOKEN, fake_server
 from makers.machine import FakeMachine
 from makers.repository import flip_bit
@@ -102,11 +103,28 @@ def test_wrong_words(agent_file, machine, words):
     assert "Traceback" not in done.stderr
 
 
+def test_it_looks_at_its_host(agent_file, machine):
+    """Audit and exposure come with the file; a child of the daemon makes them in bounded memory, and is silent."""
+    records = write_records(machine.root / "records", record("CVE-2026-1001", "net/core/sock.c"))
+    settings = machine.root / "etc/kmend/agent.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(f'cve_records = "{records}"\n')
+    done = run(agent_file, machine, "look", "--background", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    made = json.loads(done.stdout)
+    assert made["errors"] == []
+    assert made["audit"]["scores"][-1]["area"] == "all"
+    assert sum(made["exposure"]["verdicts"].values()) == 1
+    status = json.loads(run(agent_file, machine, "status", "--json").stdout)["look"]
+    assert (status["at"], status["failed"]) == (made["at"], len(made["audit"]["failed"]))
+    assert (machine.root / "var/lib/kmend/reports/audit.json").exists()
+
+
 def test_the_file_holds_the_agent_only(agent_file):
     """No signing, building or lab code, nothing compiled by another compiler than Python's, licences included."""
     names = zipfile.ZipFile(agent_file).namelist()
     packages = {name.split("/")[1] for name in names if name.startswith("kmend/") and name.count("/") > 1}
-    assert packages == {"agent", "cli", "kit", "linux", "model", "trust"}
+    assert packages == {"agent", "audit", "cli", "exposure", "kit", "linux", "model", "trust"}
     tops = {name.split("/")[0] for name in names}
     assert not tops & {"cryptography", "rich", "jinja2", "capstone", "requests"}
     assert not [name for name in names if name.endswith((".so", ".pyd"))]

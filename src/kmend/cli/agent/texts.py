@@ -9,6 +9,9 @@ from kmend.agent import view
 from kmend.agent.doctor import Diagnosis
 from kmend.agent.health import Level
 from kmend.agent.last import LastCheck
+from kmend.model.look import Look
+
+_NAMED = 10
 
 
 def nagios_text(level: Level, reasons: Sequence[str], figures: str = "") -> str:
@@ -73,14 +76,42 @@ def status_text(found: view.HostStatus) -> str:
         lines += [f"  by       {task}" for task in stall.tasks]
     if found.note:
         lines.append(f"note       {found.note}")
-    if found.last:
-        lines.append(f"last look  {_last_text(found.last)}")
-    if found.server:
-        lines += _server_lines(found.server)
+    lines += _known_lines(found)
     if found.switched_off:
         lines.append(f"{found.switched_off.switch:<10} {found.switched_off.because}")
     lines += [f"held back  livepatch {held.number}: {held.reason}" for held in found.quarantined]
     return "\n".join(lines)
+
+
+def _known_lines(found: view.HostStatus) -> list[str]:
+    """What was heard of the repository and the server, and what the host itself looked like."""
+    lines = [f"last look  {_last_text(found.last)}"] if found.last else []
+    if found.server:
+        lines += _server_lines(found.server)
+    if found.look:
+        lines.append(f"host look  {_look_line(found.look)}")
+        lines += [f"  failed   {error}" for error in found.look.errors]
+    return lines
+
+
+def look_text(found: Look) -> str:
+    """The figures, the worst that failed, and which CVEs containers reach."""
+    lines = [_look_line(view.look_status(found))]
+    for one in (found.audit.failed if found.audit else ())[:_NAMED]:
+        subjects = "" if one.count == 1 else f" and {one.count - 1} more"
+        lines.append(f"  {one.severity:<9} {one.check}: {', '.join(one.subjects[:1])}{subjects}")
+    for group in (found.exposure.groups if found.exposure else ())[:_NAMED]:
+        cves = f"{group.cves[0].cve} and {len(group.cves) - 1} more" if len(group.cves) > 1 else group.cves[0].cve
+        names = ", ".join(group.containers[:3]) + (", …" if group.count > 3 else "")  # noqa: PLR2004 - names
+        lines.append(f"  {group.reach:<14} {cves}: {names}")
+    lines += [f"  note: {one}" for one in (found.exposure.missing if found.exposure else ())]
+    return "\n".join([*lines, *(f"  failed: {error}" for error in found.errors)])
+
+
+def _look_line(found: view.LookStatus) -> str:
+    score = "not audited" if found.score is None else f"audit {found.score}%, {found.failed} checks failed"
+    cves = "" if found.open is None else f"; {found.open} open CVEs, containers reach {found.reachable}"
+    return f"{_at(found.at)}, {score}{cves}"
 
 
 def _traced_text(found: view.Traced) -> str:

@@ -20,7 +20,8 @@ from kmend.agent import config, sync, watching
 from kmend.agent.apply import Host
 from kmend.agent.daemon import Daemon, pet_clock
 from kmend.agent.decide import Verdict
-from kmend.cli.agent import looking, server
+from kmend.agent.look import Looker, look_command
+from kmend.cli.agent import look, looking, server
 from kmend.cli.agent.answer import Answer, answer_with, host_of, json_option
 from kmend.cli.main import run_command
 from kmend.cli.output import Seconds
@@ -35,7 +36,7 @@ def agent(context: click.Context, machine: Path) -> None:
     context.obj = machine
 
 
-for command in (*looking.VERBS, *server.VERBS):
+for command in (*looking.VERBS, *server.VERBS, look.look):
     agent.add_command(command)
 
 
@@ -128,7 +129,8 @@ def run_verb(machine: Path) -> int:
     logging.getLogger("kmend").setLevel(logging.INFO)
     # Being asked to end (SIGTERM is like Ctrl-C here) leaves a watch to the next run, and is no failure.
     with suppress(KeyboardInterrupt):
-        Daemon(host=Host(root=machine, clock=pet_clock(), patient=True)).run()
+        looker = Looker(command=look_command(sys.orig_argv))
+        Daemon(host=Host(root=machine, clock=pet_clock(), patient=True), looker=looker).run()
     return 0
 
 

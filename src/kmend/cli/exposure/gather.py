@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kmend.audit.versions import debian_compare
 from kmend.cli.facts import facts_of, facts_options
 from kmend.exposure import kev
 from kmend.exposure.actions import Newer
@@ -89,13 +90,27 @@ def exposure_of(given: Given, *, progress: Progress) -> tuple[Facts, Exposure]:
         InputError: Something that was given is not what it should be, or of another kernel.
         SourceError: An archive is damaged, or cannot be fetched.
     """
+    _need_records(given)
+    progress.step("Looking at the host")
+    facts = facts_of(given.facts, given.root)
+    return facts, exposure_by(facts, given, progress=progress)
+
+
+def _need_records(given: Given) -> None:
     if not given.records:
         raise InputError(
             "Without CVE records nothing can be said.",
             hint="Give --records: a clone of the kernel CNA's repository (vulns.git), or an archive of it.",
         )
-    progress.step("Looking at the host")
-    facts = facts_of(given.facts, given.root)
+
+
+def exposure_by(facts: Facts, given: Given, *, progress: Progress) -> Exposure:
+    """The exposure of a host whose facts are known.
+
+    Raises:
+        InputError: Something that was given is not what it should be, or of another kernel.
+        SourceError: An archive is damaged, or cannot be fetched.
+    """
     records = read_all(local(given.records, progress=progress), progress=progress)
     read = {one.cve for one in records.records} | {one.cve for one in records.unread}
     if given.cve and given.cve not in read:
@@ -122,7 +137,7 @@ def exposure_of(given: Given, *, progress: Progress) -> tuple[Facts, Exposure]:
     if given.container and not (found.containers or found.left_out):
         names = ", ".join(sorted(one.name for one in facts.containers)[:10]) or "none"
         raise InputError(f"There is no container {given.container} here.", hint=f"There are: {names}.")
-    return facts, found
+    return found
 
 
 def _load(kind: type[Any], path: Path | None) -> Any:
@@ -149,14 +164,8 @@ def _statements(facts: Facts, given: Given, progress: Progress) -> tuple[list[St
     else:
         missing.append(f"no changelog of the kernel's package ({version}): give it with --changelog")
     places = [local(one, progress=progress) for one in given.advisories]
-    found += [of_advisories(place, version, compare=_compare) for place in places]
+    found += [of_advisories(place, version, compare=debian_compare) for place in places]
     return found, missing
-
-
-def _compare(version: str, other: str) -> int:
-    from kmend.kernels.debian import compare  # noqa: PLC0415 - needs a library that not every host has
-
-    return compare(version, other)
 
 
 def _own_changelog(facts: Facts, given: Given) -> Path | None:

@@ -63,7 +63,7 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("ExposureLook", "reachable"): COUNT,
     ("ExposureLook", "verdicts"): {
         "maxProperties": SCORES,
-        "propertyNames": SHORT,
+        "propertyNames": {"pattern": "^[a-z][a-z-]{0,39}$"},
         "additionalProperties": {"type": "integer", **COUNT},
     },
     ("FailedCheck", "check"): SHORT,
