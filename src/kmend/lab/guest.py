@@ -13,6 +13,9 @@ from kmend.lab.machine import Machine
 from kmend.linux.kernel import note_build_id
 from kmend.model.lab import ContainerRecord, ProbeResult
 
+_LOAD_LIMIT = 600.0
+"""Seconds to load a module: one of hundreds of functions takes minutes where software plays a busy processor."""
+
 
 class GuestFault(MachineError):  # noqa: N818 - a noun of the lab
     """Something in the guest did not go as the scenario demands."""
@@ -102,7 +105,7 @@ class Guest:
     def load(self, path: str) -> str:
         """Load a module file with finit_module; an empty string, or why it was refused."""
         before = len(self.kernel_log())
-        answer = self.answer([self.program, "load", path], timeout=120)
+        answer = self.answer([self.program, "load", path], timeout=_LOAD_LIMIT)
         if answer.code == 0:
             return ""
         words = [text for _, text in kernel_log.messages(self.kernel_log()[before:])][-5:]
