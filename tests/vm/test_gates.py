@@ -101,8 +101,8 @@ AS_IT_COMES = (
 )
 CHANGES = (
     (
-        "printf 'install sctp /bin/false\\nblacklist smc\\n' > /etc/modprobe.d/made.conf",
-        (("plain", "sctp"), ("all", "sctp"), ("plain", "smc"), ("plain", "kcm")),
+        "printf 'install kcm /bin/false\\nblacklist smc\\n' > /etc/modprobe.d/made.conf",
+        (("plain", "kcm"), ("all", "kcm"), ("plain", "smc"), ("plain", "alg")),
     ),
     (
         "sysctl -qw kernel.unprivileged_userns_clone=0 dev.tty.ldisc_autoload=0",
@@ -112,7 +112,7 @@ CHANGES = (
         "sysctl -qw kernel.unprivileged_userns_clone=1 user.max_user_namespaces=0 kernel.perf_event_paranoid=1",
         (("unfiltered", "ipset"), ("unfiltered", "perf"), ("plain", "perf")),
     ),
-    ("sysctl -qw kernel.modules_disabled=1", (("plain", "kcm"), ("all", "xfs"), ("plain", "keys"))),
+    ("sysctl -qw kernel.modules_disabled=1", (("plain", "alg"), ("all", "xfs"), ("plain", "keys"))),
 )
 _PROVEN_AT_LEAST = 12
 

@@ -89,7 +89,6 @@ class ActionKind(StrEnum):
 
     LIVEPATCH = "apply-livepatch"
     REBOOT = "reboot"
-    UPDATE = "update-package"
     BLOCK = "block-module"
     SYSCTL = "set-sysctl"
 
