@@ -17,6 +17,7 @@ from kmend.model.fleet import Failure
 from kmend.model.host import AgentPhase
 from kmend.model.rollout import Wave
 from makers.fleet import make_plan, make_report
+from makers.looks import make_cves, make_exposure, make_group, make_look
 from makers.nouns import KERNEL, NOW, OTHER_KERNEL
 from makers.server import TalkingServer
 
@@ -89,6 +90,10 @@ def fill_fleet(server, repository):
             3: make_report(failure=troubled),
         }
         server.check_in(host, report.get(number, make_report(1, agent="kmend-agent 0.1.0")))
+    hostile = make_group(HOSTILE, "web", cves=make_cves(1003, score=9.8, exploited=True))
+    for number, host in enumerate(hosts[:8]):
+        look = make_look(exposure=make_exposure(hostile)) if number == 7 else make_look()
+        server.ask("PUT", "/agent/look", bearer=host, json=wire.plain(look))
     hook = {"name": "chat", "url": "https://chat.example.org/hooks/kmend", "happenings": ["rollout.stopped"]}
     server.ask("POST", "/webhooks", json=hook)
     with server.database.writing() as connection:

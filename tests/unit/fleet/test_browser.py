@@ -62,6 +62,8 @@ def filled(tmp_path_factory):
             "livepatch": f"/livepatches/{KERNEL.build_id}/3",
             "cves": "/cves",
             "cve": "/cves?cve=CVE-2026-52928",
+            "exposure": "/exposure",
+            "exposed containers": "/exposure?cve=CVE-2026-1003",
             "access": "/access",
         }
         yield site

@@ -17,6 +17,7 @@ from kmend.model import wire
 from kmend.model.host import AgentPhase
 from kmend.model.rollout import Wave
 from makers.fleet import make_plan, make_report
+from makers.looks import make_cves, make_exposure, make_group, make_look
 from makers.nouns import KERNEL, NOW
 from makers.server import TalkingServer
 
@@ -42,6 +43,8 @@ def fill(server):
     server.later(minutes=1)
     server.check_in(hosts[0], make_report(3))
     server.check_in(hosts[1], make_report(quarantined=(3,)))
+    for host in hosts:
+        server.ask("PUT", "/agent/look", bearer=host, json=wire.plain(make_look()))
 
 
 def log_in(server, text=None):
@@ -190,6 +193,7 @@ def pages(server):
     rollout = server.ask("GET", "/rollouts").json()["items"][0]["id"]
     host = server.ask("GET", "/hosts").json()["items"][0]["id"]
     plain = ["/", "/rollouts", "/hosts", "/livepatches", "/cves", "/cves?cve=CVE-2026-1234", "/access"]
+    plain += ["/exposure", "/exposure?cve=CVE-2026-1003"]
     return [*plain, f"/rollouts/{rollout}", f"/hosts/{host}"]
 
 
@@ -344,6 +348,31 @@ def test_a_host_with_its_history(server):
     ):
         assert words in page
     assert "\x1b" not in page
+
+
+def test_exposure_over_the_fleet_and_on_a_host(server):
+    """Who reaches a CVE, what fails; names from containers are only text, and viewers may look."""
+    credential = server.enrol("web-1")
+    names = ("<script>alert(1)</script>", "\x1b[2Jweb", "api")
+    group = make_group(*names, cves=make_cves(1003, score=9.8, exploited=True), count=40)
+    look = make_look(exposure=make_exposure(group), errors=("exposure: <i>no</i> luck",))
+    server.check_in(credential, make_report())
+    server.ask("PUT", "/agent/look", bearer=credential, json=wire.plain(look))
+    log_in(server)
+    page = server.request("GET", "/exposure").text
+    for words in ("CVE-2026-1003", "9.8", "container-privileged", "of 1 hosts"):
+        assert words in page
+    page = server.request("GET", "/exposure?cve=cve-2026-1003").text
+    for words in ("web-1", "&lt;script&gt;alert(1)&lt;/script&gt;", r"\u001b[2Jweb", "and 37 more"):
+        assert words in page
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert "No container" in server.request("GET", "/exposure?cve=CVE-2026-9999").text
+    assert server.request("GET", "/exposure?cve=<b>").status_code == 400
+    host = server.ask("GET", "/hosts").json()["items"][0]["id"]
+    page = server.request("GET", f"/hosts/{host}").text
+    for words in ("74%", "CVE-2026-1003", "exploited", "exposure: &lt;i&gt;no&lt;/i&gt; luck", "container web"):
+        assert words in page
 
 
 def test_an_empty_fleet_says_so(server):

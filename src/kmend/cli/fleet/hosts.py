@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kmend.cli.fleet import looks
 from kmend.cli.fleet.client import Client, part
 from kmend.cli.fleet.export import export, format_option, host_row, output_option
 from kmend.cli.fleet.options import client_of, json_option, say
@@ -120,6 +121,9 @@ def remove_verb(client: Client, *, host_id: str) -> None:
     """Forget a host; its agent has to enrol again to come back."""
     client.remove(f"/hosts/{part(host_id)}")
     print(f"{host_id} is removed.")
+
+
+host.add_command(looks.look_verb)
 
 
 def _row(found: Host, now: datetime) -> tuple[str, ...]:

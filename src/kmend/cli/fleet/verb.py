@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kmend.cli.fleet import backup, hosts, rollouts, things, tokens, webhooks
+from kmend.cli.fleet import backup, hosts, looks, rollouts, things, tokens, webhooks
 from kmend.cli.fleet.client import Client
 from kmend.cli.fleet.export import FORMATS, event_row, export, output_option
 from kmend.cli.fleet.options import client_of, json_option, limit_option, say
@@ -70,7 +70,7 @@ for _group in (
     webhooks.webhook,
 ):
     fleet.add_command(_group)
-for _verb in (backup.backup_verb, backup.restore_verb):
+for _verb in (backup.backup_verb, backup.restore_verb, looks.exposure_verb, looks.checks_verb):
     fleet.add_command(_verb)
 
 
@@ -83,7 +83,9 @@ def summary_verb(client: Client, *, as_json: bool) -> None:
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.rollouts.items())) or "none"
     text = (
         f"hosts     {found.hosts}\nsafe      {found.safe}\nsoaking   {found.soaking}\n"
-        f"troubled  {found.troubled}\nsilent    {found.silent}\nrollouts  {states}"
+        f"troubled  {found.troubled}\nsilent    {found.silent}\nrollouts  {states}\n"
+        f"looks     {found.looked_at} hosts, {found.failing} with a failed check of high severity, "
+        f"{found.exposed} with a container that reaches an open CVE"
     )
     say(found, text, as_json=as_json)
 

@@ -15,6 +15,7 @@ from kmend.fleet.api.call import Call, make_cursor
 from kmend.fleet.api.hosts import check_cve
 from kmend.fleet.checks import check_selector, check_words
 from kmend.fleet.rollout import decide
+from kmend.fleet.site.exposure import look_of_host
 from kmend.fleet.store.hosts import called, find_host, hosts, reports
 from kmend.fleet.store.livepatches import Standing, find_livepatch, standing
 from kmend.fleet.store.log import events
@@ -80,6 +81,7 @@ def host(connection: sa.Connection, call: Call) -> dict[str, object]:
         "silent": _silent(found, call),
         "running": running,
         "offer": _offer(connection, found, report, call.now) if report is not None else None,
+        "seen": look_of_host(connection, found.id),
         "moments": _timeline(connection, found.id),
     }
 

@@ -24,6 +24,7 @@ from kmend.fleet.api.things import first_after
 from kmend.fleet.checks import check_plain
 from kmend.fleet.metrics import MEDIA_TYPE, Counted, render
 from kmend.fleet.site.access import access
+from kmend.fleet.site.exposure import exposure
 from kmend.fleet.site.home import home
 from kmend.fleet.site.hosts import host, host_list
 from kmend.fleet.site.livepatches import cves, livepatch, livepatch_list
@@ -78,6 +79,7 @@ PAGES = (
         path="/livepatches/{build_id}/{number}", template="livepatch.html.j2", view=livepatch, place="livepatches"
     ),
     Page(path="/cves", template="cves.html.j2", view=cves, place="cves"),
+    Page(path="/exposure", template="exposure.html.j2", view=exposure, place="exposure"),
     Page(path="/access", template="access.html.j2", view=access, place="access", needs=Role.ADMIN),
 )
 

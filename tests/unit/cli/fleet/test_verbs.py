@@ -12,6 +12,7 @@ import urllib3
 from kmend.model import wire
 from makers.fleet import make_report
 from makers.listening import serving
+from makers.looks import make_cves, make_exposure, make_group, make_look
 from makers.nouns import KERNEL, make_built
 from makers.receiver import running_receiver
 
@@ -41,13 +42,13 @@ def fleet(server, monkeypatch, type_in):
     return run
 
 
-def speak(server, path, *, bearer, body):
+def speak(server, path, *, bearer, body, method="POST"):
     """What an agent sends; the answer."""
     pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint=server["fingerprint"])
     headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
-    answer = pool.request("POST", f"{server['listening']}/api/v1{path}", body=json.dumps(body), headers=headers)
-    assert answer.status in {200, 201}, answer.data
-    return answer.json()
+    answer = pool.request(method, f"{server['listening']}/api/v1{path}", body=json.dumps(body), headers=headers)
+    assert answer.status in {200, 201, 204}, answer.data
+    return answer.json() if answer.data else None
 
 
 def enrol(server, fleet, name, secret=SECRET):
@@ -55,6 +56,30 @@ def enrol(server, fleet, name, secret=SECRET):
     token = fleet("token", "create", "racks", "--role", "enrol", "--uses", "1", "--label", "zone=a").strip()
     host = speak(server, "/enrol", bearer=token, body={"name": name, "secret": secret})["host"]
     return host, f"kmend-host.{host}.{secret}"
+
+
+def test_what_containers_reach_by_typing(server, fleet):
+    """A CVE's containers, the CVEs, the checks, one host; what is in a name does nothing to the terminal."""
+    host, credential = enrol(server, fleet, "reached", "c1" * 32)
+    group = make_group("\x1b[2Jweb", "db", cves=make_cves(1003, score=9.8, exploited=True), count=12)
+    look = make_look(exposure=make_exposure(group))
+    speak(server, "/agent/look", bearer=credential, body=wire.plain(look), method="PUT")
+    shown = fleet("exposure", "CVE-2026-1003")
+    assert "reached" in shown
+    assert r"\x1b[2Jweb, db and 10 more" in shown
+    assert [one["host"] for one in fleet("exposure", "CVE-2026-1003", "--json")] == [host]
+    assert "no container" in fleet("exposure", "CVE-2026-1003", "--reach", "could-not-tell")
+    assert "no container" in fleet("exposure", "CVE-2026-9999")
+    assert "is no CVE id" in fleet("exposure", "hello", code=1)
+    assert ["CVE-2026-1003", "9.8", "yes", "1", "12"] in [line.split() for line in fleet("exposure").splitlines()]
+    assert "container-privileged" in fleet("checks")
+    shown = fleet("host", "look", host)
+    assert "all 74%" in shown
+    assert "\x1b" not in shown
+    assert fleet("host", "look", host, "--json")["look"]["exposure"]["reachable"] == 1
+    assert "There is no look of a host" in fleet("host", "look", "h0", code=1)
+    assert "looks     1 hosts, 1 with" in fleet("summary")
+    fleet("host", "remove", host)
 
 
 def test_a_rollout_by_typing(server, fleet, tmp_path):
