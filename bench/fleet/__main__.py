@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many check-ins a server takes, on SQLite and on PostgreSQL, beside nginx with the same answer as a file.
 
-    python3 bench/fleet [--database sqlite|postgresql]... [--hosts N] [--seconds S] [--quick] [--folder F] [--json]
+    python3 bench/fleet [--database sqlite|postgresql]... [--hosts N] [--seconds S] [--quick] [--no-herd] [--json]
 
 Runs with the libraries that `make setup` puts into .venv, and with Debian's packages postgresql and nginx-light.
 The load generator, the server and its database share this machine's processors. Exit code 1 when a limit does
@@ -184,7 +184,8 @@ def measure(name: str, folder: Path, url: str, options: argparse.Namespace, othe
         under(subject, "warm-up", Load(connections=_CONNECTIONS, rate=fleet_rate, rounds=0, seconds=5))
         rows = [replace(sustained(subject, rate, options.seconds), binds=True)]
         rows += [] if options.quick else climb(subject, rate)
-        rows += [flat_out(subject, _STEP_SECONDS), herd(subject)]
+        rows.append(flat_out(subject, _STEP_SECONDS))
+        rows += [] if options.no_herd else [herd(subject)]
         peak = running.peak_bytes()
     with kmend_server(folder, url, tls=True, others=others) as running:
         name = f"{name}, TLS"
@@ -280,10 +281,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=100_000, help="Of the fleet (100000).")
     parser.add_argument("--seconds", type=float, default=30.0, help="For each steady rate (30).")
     parser.add_argument("--quick", action="store_true", help="Do not look for the highest rate.")
+    parser.add_argument("--no-herd", action="store_true", help="Leave out the herd, which takes minutes.")
     parser.add_argument("--folder", help="For databases, on the disk that is meant; else the temporary folder.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # servers have ended and folders are gone by now
