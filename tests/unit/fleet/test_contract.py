@@ -45,8 +45,10 @@ def str_of(part):
     return part.value if isinstance(part, GenerationMode) else f"{part.method} {part.path}"
 
 
-CASES = [(one, GenerationMode.POSITIVE) for one in ENDPOINTS]
-CASES += [(one, GenerationMode.NEGATIVE) for one in ENDPOINTS if can_be_wrong(one)]
+# A stream has no end that schemathesis could wait for; test_streams.py asks it.
+ENDING = [one for one in ENDPOINTS if one.path != "/events/stream"]
+CASES = [(one, GenerationMode.POSITIVE) for one in ENDING]
+CASES += [(one, GenerationMode.NEGATIVE) for one in ENDING if can_be_wrong(one)]
 
 
 @pytest.mark.parametrize(("endpoint", "mode"), CASES, ids=str_of)

@@ -62,6 +62,7 @@ def _try(call: Call) -> Delivery:
         queued = store.queue(connection, webhook, notice)
         if queued is None:
             raise ConflictError(f"{store.MOST_WAITING} notices wait for this webhook.", hint="See its deliveries.")
+        add_audit(connection, "webhook-test", webhook.id, actor=call.actor.name, now=call.now, detail=webhook.name)
     return queued
 
 
