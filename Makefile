@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test setup check unit vm agent deb lock clean
+.PHONY: demo test setup check unit vm test-vm agent deb lock clean
 
 demo: setup  ## the main job: one fix from source to a running container host; DEMO="--fix NAME" and the like
 	$(BIN)/kmend demo $(DEMO)
@@ -28,8 +28,11 @@ check: setup  ## style, types, the import rule
 unit: setup  ## the fast tests only
 	$(BIN)/pytest tests/unit tests/flow
 
-vm: setup  ## the tests that boot kernels
+vm test-vm: setup  ## the tests that boot kernels
 	$(BIN)/pytest tests/vm
+
+test-vm: setup  ## three container hosts with two kernels under one server: rollout, WARN, panic; half an hour, root
+	$(BIN)/pytest -s tests/vm_long --durations=0
 
 agent: setup  ## dist/kmend-agent.pyz: the agent as one file
 	$(BIN)/python packaging/make-agent-pyz

@@ -56,11 +56,14 @@ def cmdline_livepatch(kit, number, out, *, fault=""):
 
 
 def until(look, what, *, limit=300):
-    """What ``look`` returns once that is something; looks again and again for ``limit`` seconds."""
+    """What ``look`` returns once that is something; looks again and again for ``limit`` seconds.
+
+    Not more often than every other second: most looks start a program, on processors that the guests need.
+    """
     deadline = time.monotonic() + limit
     while not (found := look()):
         assert time.monotonic() < deadline, f"In {limit} s it did not come to this: {what}"
-        time.sleep(0.5)
+        time.sleep(2)
     return found
 
 
@@ -94,7 +97,8 @@ class RealFleet:
         token = Path(self.environment["KMEND_TOKEN_FILE"]).read_text().strip()
         pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint=self.fingerprint)
         headers = {"Authorization": f"Bearer {token}"}
-        return pool.request("GET", self.environment["KMEND_SERVER"] + path, headers=headers).json()["items"]
+        answer = pool.request("GET", self.environment["KMEND_SERVER"] + path, headers=headers).json()
+        return [one["report"] for one in answer["items"]]
 
     def roll_out(self, name, folders, *words):
         """Begin a rollout and return its id."""
@@ -120,11 +124,10 @@ class RealFleet:
         until(lambda: self.host(name)["seen"] != before, f"{name} checks in")
         return self.host(name)
 
-    def until_state(self, rollout, wanted, *, limit=300, meanwhile=lambda: None):
+    def until_state(self, rollout, wanted, *, limit=300):
         """Wait until the rollout is in a state, and return the reason."""
 
         def look():
-            meanwhile()
             state, reason = self.state(rollout)
             return state == wanted and (reason or "no reason")
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from kmend.kit.errors import KmendError
+from kmend.kit.printable import printable_lines
 from kmend.model import wire
 
 
@@ -37,9 +38,11 @@ def colour() -> bool | None:
 
 def show_error(error: KmendError) -> None:
     """Print an error and its hint to standard error, in colour only on a terminal."""
-    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True, color=colour())
+    click.echo(
+        click.style("error: ", fg="red", bold=True) + printable_lines(error.message), err=True, color=colour()
+    )
     if error.hint:
-        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True, color=colour())
+        click.echo(click.style("hint: ", fg="cyan") + printable_lines(error.hint), err=True, color=colour())
 
 
 def show_json(value: object) -> None:

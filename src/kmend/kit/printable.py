@@ -14,6 +14,11 @@ def printable(text: str, *, most: int = 200) -> str:
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
+def printable_lines(text: str, *, most: int = 4000) -> str:
+    """The same for text of several lines: they stay lines, and each is at most so long."""
+    return "\n".join(printable(line.expandtabs(), most=most) for line in text.split("\n"))
+
+
 def _escaped(letter: str) -> str:
     if letter in _NAMED:
         return _NAMED[letter]

@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import uvicorn
+from click.testing import CliRunner
 
 from kmend.agent import membership, view
 from kmend.agent.checkin import CheckIns
 from kmend.agent.daemon import Daemon
+from kmend.agent.look import load_look
 from kmend.agent.server import Link, ServerError
 from kmend.agent.settings import Settings
+from kmend.cli.agent.verb import agent
 from kmend.cli.fleet.client import Client
 from kmend.fleet import judging
 from kmend.fleet.api.call import Settings as ServerSettings
@@ -22,8 +25,9 @@ from kmend.fleet.store.health import Hearing
 from kmend.fleet.tls import self_made_certificate
 from kmend.kit.errors import InputError
 from kmend.model.fleet import Host, Role
-from kmend.model.protocol import NewRollout, NewToken, Reason, Rollback, TokenRequest
+from kmend.model.protocol import FleetCheckList, KeptLook, NewRollout, NewToken, Reason, Rollback, TokenRequest
 from kmend.model.rollout import BackTo, Limits, Rollout, RolloutPlan, RolloutState, Target, Wave
+from makers.cve_records import record, write_records
 from makers.machine import FakeMachine
 from makers.nouns import KERNEL
 
@@ -162,6 +166,24 @@ def test_a_rollout_reaches_the_hosts_wave_by_wave(joined, made):
     assert joined.seen(rest).running == 1
     joined.turn("canary")
     assert joined.rollout(rollout).state == RolloutState.FINISHED
+
+
+def test_a_look_reaches_the_people(joined, made):
+    """The agent's own verb looks at the machine; after its next check-in the server can say what it came to."""
+    host = joined.host("web-1", made)
+    machine = joined.machines["web-1"]
+    records = write_records(machine.root / "records", record("CVE-2026-1001", "net/core/sock.c"))
+    settings = machine.root / "etc/kmend/agent.toml"
+    settings.write_text(f'{settings.read_text()}cve_records = "{records}"\n')
+    done = CliRunner().invoke(agent, ["--machine-root", str(machine.root), "look", "--json"])
+    assert done.exit_code == 0, done.output
+    joined.turn("web-1")
+    kept = joined.people.get(KeptLook, f"/hosts/{host}/look")
+    assert kept.look == load_look(machine.host().paths)
+    assert kept.look.errors == ()
+    assert sum(kept.look.exposure.verdicts.values()) == 1
+    checks = {one.check for one in joined.people.get(FleetCheckList, "/checks").items}
+    assert checks == {one.check for one in kept.look.audit.failed} != set()
 
 
 def test_a_quarantine_stops_the_rollout(joined, made):

@@ -13,6 +13,7 @@ from kmend.agent.config import Paths
 from kmend.agent.settings import load_settings
 from kmend.cli.output import show_json
 from kmend.kit.errors import KmendError
+from kmend.kit.printable import printable_lines
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer as JSON, errors too.")
 
@@ -63,7 +64,7 @@ def answer_with(
     if as_json:
         show_json(answer.value)
     else:
-        print(answer.text)
+        print(printable_lines(answer.text))
     return answer.code
 
 

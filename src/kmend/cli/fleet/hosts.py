@@ -10,10 +10,10 @@ import click
 from kmend.cli.fleet import looks
 from kmend.cli.fleet.client import Client, part
 from kmend.cli.fleet.export import export, format_option, host_row, output_option
-from kmend.cli.fleet.options import client_of, json_option, say
+from kmend.cli.fleet.options import client_of, json_option, limit_option, say
 from kmend.cli.fleet.words import ago, labels, table
-from kmend.model.fleet import Host
-from kmend.model.protocol import HostChange, HostPage
+from kmend.model.fleet import Host, HostReport
+from kmend.model.protocol import HostChange, HostPage, ReportList
 
 
 @click.group("host")
@@ -24,6 +24,7 @@ def host() -> None:
 @host.command("list")
 @click.option("--selector", default="", help="By labels, e.g. env=prod,zone in (a,b).")
 @click.option("--group", default="", help="Of a group.")
+@click.option("--name", default="", help="Of this name, in full.")
 @click.option("--channel", default="", help="That follow a channel.")
 @click.option("--build-id", default="", help="That run a kernel.")
 @click.option("--running", type=int, help="That run a livepatch's number.")
@@ -36,6 +37,7 @@ def list_verb(
     *,
     selector: str,
     group: str,
+    name: str,
     channel: str,
     build_id: str,
     running: int | None,
@@ -47,6 +49,7 @@ def list_verb(
     query = {
         "selector": selector,
         "group": group,
+        "name": name,
         "channel": channel,
         "build_id": build_id,
         "running": running,
@@ -86,6 +89,22 @@ def show_verb(client: Client, *, host_id: str, as_json: bool) -> None:
     say(found, _about(found, datetime.now(tz=UTC)), as_json=as_json)
 
 
+@host.command("history")
+@click.argument("host_id", metavar="HOST")
+@limit_option
+@json_option
+@client_of
+def history_verb(client: Client, *, host_id: str, limit: int, as_json: bool) -> None:
+    """Show what a host reported, the newest first; what was like the report before is left out."""
+    found = client.get(ReportList, f"/hosts/{part(host_id)}/reports", {"limit": limit}).items
+    rows = [
+        (f"{one.taken:%Y-%m-%d %H:%M:%S}", one.report.kernel.release, _livepatch(one.report), _trouble(one.report))
+        for one in found
+    ]
+    head = ("WHEN (UTC)", "KERNEL", "LIVEPATCH", "TROUBLE")
+    say(found, table(head, rows, empty="(no report yet)"), as_json=as_json)
+
+
 @host.command("set")
 @click.argument("host_id", metavar="HOST")
 @click.option("--name", help="Its name.")
@@ -116,11 +135,12 @@ def set_verb(
 
 @host.command("remove")
 @click.argument("host_id", metavar="HOST")
+@json_option
 @client_of
-def remove_verb(client: Client, *, host_id: str) -> None:
+def remove_verb(client: Client, *, host_id: str, as_json: bool) -> None:
     """Forget a host; its agent has to enrol again to come back."""
     client.remove(f"/hosts/{part(host_id)}")
-    print(f"{host_id} is removed.")
+    say({"removed": host_id}, f"{host_id} is removed.", as_json=as_json)
 
 
 host.add_command(looks.look_verb)
@@ -133,13 +153,13 @@ def _row(found: Host, now: datetime) -> tuple[str, ...]:
         found.name,
         found.channel,
         report.kernel.release if report else "-",
-        "-" if report is None or report.running is None else f"{report.running} ({report.phase})",
+        _livepatch(report) if report else "-",
         ago(found.seen, now),
         _labels(found) or "-",
     )
 
 
-def _about(found: Host, now: datetime) -> str:
+def _about(found: Host, now: datetime) -> list[str]:
     lines = [
         f"host       {found.name} ({found.id}), enrolled {found.enrolled:%Y-%m-%d %H:%M} UTC",
         f"channel    {found.channel}",
@@ -148,15 +168,30 @@ def _about(found: Host, now: datetime) -> str:
     ]
     report = found.report
     if report is None:
-        return "\n".join(lines)
+        return lines
     lines.append(f"kernel     {report.kernel.release} (build id {report.kernel.build_id[:12]}…)")
-    lines.append(f"livepatch  {'none' if report.running is None else f'{report.running} ({report.phase})'}")
+    lines.append(f"livepatch  {_livepatch(report)}")
     if report.held:
         lines.append(f"held       {report.held}")
     if report.failure:
         lines.append(f"failed     livepatch {report.failure.number}: {report.failure.reason}")
     lines += [f"held back  livepatch {one.number}: {one.reason}" for one in report.quarantined]
-    return "\n".join(lines)
+    return lines
+
+
+def _livepatch(report: HostReport) -> str:
+    return "none" if report.running is None else f"{report.running} ({report.phase})"
+
+
+def _trouble(report: HostReport) -> str:
+    """What is wrong by one report, in a few words."""
+    told = [f"held: {report.held}"] if report.held else []
+    if report.failure:
+        told.append(f"livepatch {report.failure.number} failed: {report.failure.reason}")
+    if report.unexpected_reboot:
+        told.append("unexpected reboot")
+    told += [f"livepatch {one.number} held back: {one.reason}" for one in report.quarantined]
+    return "; ".join(told) or "-"
 
 
 def _labels(found: Host) -> str:

@@ -157,7 +157,7 @@ def _waves(found: Rollout) -> str:
     return f"{found.wave + 1} of {len(found.plan.waves)}"
 
 
-def _about(found: Rollout) -> str:
+def _about(found: Rollout) -> list[str]:
     plan, health = found.plan, found.health
     lines = [
         f"rollout    {plan.name} ({found.id}), channel {plan.channel}, begun {found.created:%Y-%m-%d %H:%M} UTC",
@@ -171,8 +171,8 @@ def _about(found: Rollout) -> str:
     lines += [f"livepatch  {one.number} for build id {one.build_id[:12]}…" for one in plan.livepatches]
     lines.append(f"hosts      {health.done} done, {health.in_flight} loading, {health.pending} to settle")
     if found.judged is None:
-        return "\n".join([*lines, "health     not counted yet"])
-    return "\n".join([*lines, f"updated    {_tally(health.updated)}", f"waiting    {_tally(health.waiting)}"])
+        return [*lines, "health     not counted yet"]
+    return [*lines, f"updated    {_tally(health.updated)}", f"waiting    {_tally(health.waiting)}"]
 
 
 def _tally(tally: Tally) -> str:

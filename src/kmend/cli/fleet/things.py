@@ -82,11 +82,12 @@ def set_group(client: Client, *, name: str, selector: str, as_json: bool) -> Non
 
 @group.command("remove")
 @click.argument("name")
+@json_option
 @client_of
-def remove_group(client: Client, *, name: str) -> None:
+def remove_group(client: Client, *, name: str, as_json: bool) -> None:
     """Forget a group; rollouts that were made with it go on."""
     client.remove(f"/groups/{part(name)}")
-    print(f"Group {name} is removed.")
+    say({"removed": name}, f"Group {name} is removed.", as_json=as_json)
 
 
 @click.group("block")
@@ -118,11 +119,12 @@ def add_block(client: Client, *, livepatch: str, reason: str, as_json: bool) -> 
 
 @block.command("remove")
 @click.argument("livepatch")
+@json_option
 @client_of
-def remove_block(client: Client, *, livepatch: str) -> None:
+def remove_block(client: Client, *, livepatch: str, as_json: bool) -> None:
     """Let LIVEPATCH be offered again."""
     client.remove(_address(livepatch))
-    print(f"{livepatch} is no longer blocked.")
+    say({"removed": livepatch}, f"{livepatch} is no longer blocked.", as_json=as_json)
 
 
 def _put_channel(client: Client, name: str, change: ChannelChange, *, as_json: bool) -> None:

@@ -61,11 +61,12 @@ def list_verb(client: Client, *, as_json: bool) -> None:
 
 @token.command("revoke")
 @click.argument("token_id", metavar="TOKEN_ID")
+@json_option
 @client_of
-def revoke_verb(client: Client, *, token_id: str) -> None:
+def revoke_verb(client: Client, *, token_id: str, as_json: bool) -> None:
     """Let a token hold no longer; hosts that were enrolled with it stay."""
     client.remove(f"/tokens/{part(token_id)}")
-    print(f"Token {token_id} is revoked.")
+    say({"removed": token_id}, f"Token {token_id} is revoked.", as_json=as_json)
 
 
 def _state(found: Token, now: datetime) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from kmend.agent.server import check_fingerprint
 from kmend.cli.fleet import backup, hosts, looks, rollouts, things, tokens, webhooks
 from kmend.cli.fleet.client import Client
 from kmend.cli.fleet.export import FORMATS, event_row, export, output_option
@@ -55,7 +56,8 @@ def fleet(
 
     def connect() -> Client:
         token = _token(token_file)
-        return Client(server=_server(server), token=token, ca_file=ca_file, fingerprint=fingerprint)
+        seen = check_fingerprint(fingerprint) if fingerprint else None
+        return Client(server=_server(server), token=token, ca_file=ca_file, fingerprint=seen)
 
     context.obj = connect
 
@@ -136,7 +138,9 @@ def _token(file: Path | None) -> str:
     try:
         text = file.read_text().strip() if file else os.environ.get("KMEND_TOKEN", "").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as a token: {error}.") from None
+        raise InputError(
+            f"{file} cannot be read as a token: {getattr(error, 'strerror', None) or error}."
+        ) from None
     # A token goes into a header, so it has to be one word.
     if not text or not text.isascii() or len(text.split()) != 1:
         raise InputError("There is no token.", hint="Give --token-file FILE, or set KMEND_TOKEN.")

@@ -48,11 +48,12 @@ def list_verb(client: Client, *, as_json: bool) -> None:
 
 @webhook.command("delete")
 @click.argument("webhook_id", metavar="WEBHOOK")
+@json_option
 @client_of
-def delete_verb(client: Client, *, webhook_id: str) -> None:
+def delete_verb(client: Client, *, webhook_id: str, as_json: bool) -> None:
     """Forget a webhook, and what waits for it."""
     client.remove(f"/webhooks/{part(webhook_id)}")
-    print(f"{webhook_id} is deleted.")
+    say({"removed": webhook_id}, f"{webhook_id} is deleted.", as_json=as_json)
 
 
 @webhook.command("test")

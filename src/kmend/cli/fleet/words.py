@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 
 from kmend.kit.errors import InputError
+from kmend.kit.printable import printable
 from kmend.model import wire
 from kmend.model.livepatch import Livepatch
 from kmend.model.rollout import Target, Wave
 
 _LENGTH = re.compile(r"(\d{1,9})(s|m|h|d|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_CELL = 1000
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%\s*(.*)")
 
 
@@ -88,9 +90,10 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, empty: str) -> str:
-    """Columns that line up; ``empty`` where there are no rows."""
+    """Columns that line up, each row on a line of its own; ``empty`` where there are no rows."""
     if not rows:
         return empty
+    rows = [tuple(printable(cell, most=_CELL) for cell in row) for row in rows]
     widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows))
     return "\n".join("  ".join(cells).rstrip() for cells in padded)

@@ -109,7 +109,7 @@ def engine_for(url: str, *, connections: int = 1) -> sa.Engine:
 def _sqlite(address: sa.URL, connections: int) -> sa.Engine:
     if not address.database or address.database == ":memory:":
         raise InputError("A database in memory would forget every report.", hint=_HINT)
-    Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    _make_private(Path(address.database))
     engine = sa.create_engine(
         address,
         pool_size=connections,
@@ -119,6 +119,15 @@ def _sqlite(address: sa.URL, connections: int) -> sa.Engine:
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(file: Path) -> None:
+    """A new file is its owner's alone, for it holds webhooks' keys; SQLite gives its other files the same mode."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{file} cannot be made: {error.strerror}.", hint="Give another --state.") from None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -10,10 +10,11 @@ import pytest
 import urllib3
 
 from kmend.model import wire
+from kmend.model.fleet import Failure
 from makers.fleet import make_report
 from makers.listening import serving
 from makers.looks import make_cves, make_exposure, make_group, make_look
-from makers.nouns import KERNEL, make_built
+from makers.nouns import KERNEL, NOW, make_built
 from makers.receiver import running_receiver
 
 SECRET = "ab" * 32
@@ -125,8 +126,29 @@ def test_hosts_can_be_changed_and_removed(server, fleet):
     host, _ = enrol(server, fleet, "db-1", "cd" * 32)
     changed = fleet("host", "set", host, "--label", "rack=7", "--no-label", "zone", "--channel", "edge", "--json")
     assert (changed["labels"], changed["channel"]) == ({"rack": "7"}, "edge")
+    assert fleet("host", "list", "--name", "db-1", "--json") == [changed]
+    assert fleet("host", "list", "--name", "db-2") == "(no host)\n"
     assert "removed" in fleet("host", "remove", host)
     assert "There is no host" in fleet("host", "show", host, code=1)
+
+
+def test_nothing_that_a_host_says_moves_the_cursor(server, fleet):
+    """Names and reasons stay on their lines, in tables, about one host, in errors, and in its history."""
+    name = "web\x1b[2J\n\u202eroot"
+    host, credential = enrol(server, fleet, name, "ce" * 32)
+    failure = Failure(
+        at=NOW, build_id=KERNEL.build_id, number=4, reason="\x1b]0;x\x07\nheld back  livepatch 9: no"
+    )
+    for report in (make_report(3), make_report(3, held="disk\rfull", failure=failure)):
+        speak(server, "/check-in", bearer=credential, body=wire.plain(report))
+    shown = [fleet("host", *verb) for verb in (("list",), ("show", host), ("history", host))]
+    assert all(line.isprintable() for text in shown for line in text.splitlines())
+    assert [r"web\x1b[2J\n\u202eroot" in text for text in shown] == [True, True, False]
+    assert "held back" not in {line[:9] for text in shown for line in text.splitlines()}
+    assert len(shown[2].splitlines()) == 3
+    assert fleet("host", "show", host, "--json")["name"] == name
+    assert r"There is no host \x1b[2J" in fleet("host", "show", "\x1b[2J", code=1)
+    assert fleet("host", "remove", host, "--json") == {"removed": host}
 
 
 def test_webhooks(fleet):
@@ -140,7 +162,7 @@ def test_webhooks(fleet):
     assert made["secret"] not in fleet("webhook", "list")
     assert "did not arrive" in fleet("webhook", "test", name, code=1)
     assert "no answer" in fleet("webhook", "deliveries", name)
-    assert "deleted" in fleet("webhook", "delete", name)
+    assert fleet("webhook", "delete", name, "--json") == {"removed": name}
     assert "There is no webhook" in fleet("webhook", "test", name, code=1)
 
 
@@ -177,12 +199,13 @@ def test_channels_groups_blocks_and_tokens(fleet):
     assert fleet("channel", "resume", "canary", "--json")["paused"] is False
     fleet("group", "set", "web", "role=web")
     assert fleet("group", "list", "--json") == [{"name": "web", "selector": "role=web"}]
-    fleet("group", "remove", "web")
+    assert fleet("group", "remove", "web", "--json") == {"removed": "web"}
     fleet("block", "add", "ef" * 20 + "=9", "--reason", "bad")
     assert fleet("block", "list", "--json")[0]["number"] == 9
     made = fleet("token", "create", "ci", "--role", "viewer", "--days", "1", "--json")
     assert "good until" in fleet("token", "list")
-    fleet("token", "revoke", made["token"]["id"])
+    assert fleet("block", "remove", "ef" * 20 + "=9", "--json") == {"removed": "ef" * 20 + "=9"}
+    assert fleet("token", "revoke", made["token"]["id"], "--json") == {"removed": made["token"]["id"]}
     assert "revoked" in fleet("token", "list")
 
 
@@ -197,6 +220,9 @@ def test_a_viewer_cannot_change_anything(fleet, tmp_path):
 def test_a_server_that_is_not_the_one(fleet, monkeypatch):
     """Another fingerprint, no fingerprint, nothing there, no server at all: each with what to do."""
     assert "--fingerprint" in fleet("--fingerprint", "00" * 32, "summary", code=1)
+    assert "64 hex digits" in fleet("--fingerprint", "abc", "summary", code=1)
+    missing = fleet("--token-file", "/nowhere/token", "summary", code=1)
+    assert "/nowhere/token cannot be read as a token: No such file or directory." in missing
     monkeypatch.delenv("KMEND_FINGERPRINT")
     assert "--fingerprint" in fleet("summary", code=1)
     assert "does not answer" in fleet("--server", "https://127.0.0.1:9", "summary", code=1)
@@ -227,7 +253,8 @@ def test_a_second_start_keeps_everything_and_ends_well(tmp_path):
         assert first.wait(20) == 0
     token = (tmp_path / "token").read_text().strip()
     assert token.startswith("kmend_first-admin.")
-    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    for private in ("token", "fleet.db", "key.pem"):
+        assert (tmp_path / private).stat().st_mode & 0o777 == 0o600
     shutil.move(tmp_path / "token", tmp_path / "old")
     with serving(tmp_path) as (_, said):
         assert said["fingerprint"] == fingerprint
@@ -269,6 +296,7 @@ def test_what_cannot_be_served(type_in, tmp_path):
             "go together": ("--certificate", tmp_path / "c.pem"),
             "cannot be used as certificate": ("--certificate", tmp_path / "c.pem", "--key", tmp_path / "k.pem"),
             "is no repository": ("--repository", tmp_path),
+            "cannot be made": ("--database", f"sqlite:///{tmp_path}/key.pem/x", "--listen", "127.0.0.1:0"),
             "kmend keeps nothing in mysql": ("--database", "mysql://x/y", "--listen", "127.0.0.1:0"),
         }
         for message, words in cases.items():
