@@ -28,7 +28,7 @@ check: setup  ## style, types, the import rule
 unit: setup  ## the fast tests only
 	$(BIN)/pytest tests/unit tests/flow
 
-vm test-vm: setup  ## the tests that boot kernels
+vm: setup  ## the tests that boot kernels
 	$(BIN)/pytest tests/vm
 
 test-vm: setup  ## three container hosts with two kernels under one server: rollout, WARN, panic; half an hour, root
