@@ -11,9 +11,14 @@ def parse(words: list[str]) -> None:
     command: click.Command = verb.agent if words[0].startswith("kmend-agent") else main.kmend
     context = click.Context(command)
     rest = words[1:]
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and not _runs_by_itself(command, rest):
         name, *rest = rest
         found = command.get_command(context, name)
         assert found is not None, f"no verb {name}"
         command = found
     command.make_context(command.name, rest)
+
+
+def _runs_by_itself(group: click.Group, rest: list[str]) -> bool:
+    """Whether a group is asked without a verb of its own, and does something then."""
+    return group.invoke_without_command and (not rest or rest[0].startswith("-"))
