@@ -115,6 +115,12 @@ def _plain(text: str) -> str:
     return text.strip().strip("\"'")
 
 
+def one_name(path: str) -> str:
+    """A path by one of its names: /lib is /usr/lib, /var/run is /run, on every system of these years."""
+    bare = path.removeprefix("/var") if path.startswith("/var/run/") else path
+    return bare.removeprefix("/usr") if bare.startswith(("/usr/lib/", "/usr/bin/", "/usr/sbin/")) else bare
+
+
 def argument(arguments: Iterable[str], name: str) -> str | None:
     """The value of ``--name VALUE`` or ``--name=VALUE``; ``true`` for a bare one, None without it."""
     words = [*arguments, "--"]

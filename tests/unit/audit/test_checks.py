@@ -529,3 +529,22 @@ def test_a_rule_that_leaves_a_path_out_watches_nothing():
     facts = replace(right_host(), audit_rules=("-a never,exit -F dir=/etc/docker",))
     (verdict,) = RULES["host-audit-etc-docker"].judge(case_of(facts))
     assert verdict.outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("place", ["/lib/systemd/system/docker.service", "/usr/lib/systemd/system"])
+def test_a_file_is_watched_by_whichever_of_its_names(place: str):
+    """As /lib is /usr/lib, a rule for one watches the other."""
+    facts = replace(right_host(), audit_rules=(f"-w {place} -p wa",))
+    facts = with_file(facts, "/lib/systemd/system/docker.service")
+    facts = with_file(facts, "/etc/systemd/system/docker.service", exists=False)
+    (verdict,) = RULES["host-audit-usr-lib-systemd-system-docker-service"].judge(case_of(facts))
+    assert verdict.outcome is Outcome.PASS
+
+
+def test_a_file_with_two_names_is_judged_once():
+    """The unit file in /lib is the one in /usr/lib."""
+    facts = with_file(right_host(), "/lib/systemd/system/docker.service", mode=0o666)
+    facts = with_file(facts, "/usr/lib/systemd/system/docker.service", mode=0o666)
+    facts = with_file(facts, "/etc/systemd/system/docker.service", exists=False)
+    verdicts = list(RULES["file-docker-service-mode"].judge(case_of(facts)))
+    assert [one.outcome for one in verdicts] == [Outcome.FAIL]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from kmend.audit.check import Case, Check, Verdict, bad, check, good, not_here, unknown
-from kmend.audit.reading import value
+from kmend.audit.reading import one_name, value
 from kmend.model.facts import Engine, EngineKind, FileFacts
 from kmend.model.finding import Area, Severity
 
@@ -219,7 +219,7 @@ def found_files(place_paths: tuple[str, ...], case: Case) -> tuple[list[FileFact
         ]
     found = [one for one in case.facts.files if any(fnmatchcase(one.path, pattern) for pattern in patterns)]
     # A link's own mode says nothing: what it leads to counts, and is looked at under its own name.
-    there = {one.path.removeprefix("/var"): one for one in found if one.exists and one.kind != "link"}
+    there = {one_name(one.path): one for one in found if one.exists and one.kind != "link"}
     return list(there.values()), bool(found) or not patterns or all("*" in pattern for pattern in patterns)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 
 from kmend.audit.check import Case, Check, Verdict, bad, check, good, judged, not_here, of_host, unknown
-from kmend.audit.reading import value
+from kmend.audit.reading import one_name, value
 from kmend.audit.versions import upstream
 from kmend.model.facts import EngineKind, IdRange
 from kmend.model.finding import Actionable, Area, Severity
@@ -133,8 +133,9 @@ def _watched(path: str, rules: Iterable[str]) -> str:
     """The audit rule that watches a path or a folder above it; empty when there is none."""
     for rule in rules:
         found = re.search(r"(?:^|\s)-w\s+(\S+)|-F\s+(?:path|dir)=(\S+)", rule)
-        place = (found[1] or found[2]).rstrip("/") if found else ""
-        if place and not re.search(r"-[aA]\s+(never,|\S+,never)", rule) and f"{path}/".startswith(f"{place}/"):
+        place = one_name(f"{(found[1] or found[2]).rstrip('/')}/") if found else ""
+        left_out = re.search(r"-[aA]\s+(never,|\S+,never)", rule)
+        if place and not left_out and one_name(f"{path}/").startswith(place):
             return rule
     return ""
 
