@@ -31,8 +31,8 @@ unit: setup  ## the fast tests only
 vm: setup  ## the tests that boot kernels
 	$(BIN)/pytest tests/vm
 
-test-vm: setup  ## three container hosts with two kernels under one server: rollout, WARN, panic; half an hour, root
-	$(BIN)/pytest -s tests/vm_long --durations=0
+test-vm: setup  ## the long ones: three hosts under one server, facts and audit of a real host; an hour, root
+	$(BIN)/pytest -s -m long tests/vm tests/vm_long --durations=0
 
 agent: setup  ## dist/kmend-agent.pyz: the agent as one file
 	$(BIN)/python packaging/make-agent-pyz

@@ -17,7 +17,13 @@ from kmend.lab.host import container_host
 from kmend.model import wire
 from kmend.model.facts import Facts
 
-pytestmark = [pytest.mark.vm, pytest.mark.kit, pytest.mark.skipif(os.geteuid() != 0, reason="needs root once")]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.long,
+    pytest.mark.kit,
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root once"),
+]
 
 ROOT = Path(__file__).parents[2]
 COLLECT = """
@@ -179,9 +185,11 @@ def restart_docker(vm):
 
 def set_files(vm, *, right):
     """Owners, modes and sysctls."""
-    for path, bad_mode, bad_owner, mode, owner, _ in FILES:
-        shell(vm, f"chown {owner if right else bad_owner} {path}; chmod {mode if right else bad_mode} {path}")
-    lines = [f"sysctl -q -w {name}={pair[right]}" for name, pair in SYSCTLS.items()]
+    lines = [
+        f"chown {owner if right else bad_owner} {path}; chmod {mode if right else bad_mode} {path}"
+        for path, bad_mode, bad_owner, mode, owner, _ in FILES
+    ]
+    lines += [f"sysctl -q -w {name}={pair[right]}" for name, pair in SYSCTLS.items()]
     shell(vm, "\n".join(lines))
 
 

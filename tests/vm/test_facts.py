@@ -19,7 +19,12 @@ from kmend.linux.facts.processes import names
 from kmend.model import wire
 from kmend.model.facts import EngineKind, Facts
 
-pytestmark = [pytest.mark.vm, pytest.mark.kit, pytest.mark.skipif(os.geteuid() != 0, reason="needs root once")]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.long,
+    pytest.mark.kit,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root once"),
+]
 
 ROOT = Path(__file__).parents[2]
 PODMAN = ("podman", "crun", "conmon", "uidmap", "slirp4netns", "fuse-overlayfs", "netavark")

@@ -36,7 +36,7 @@ from makers.guest_fleet import (
 )
 from makers.repository import SimulatedRepository
 
-pytestmark = [pytest.mark.vm, pytest.mark.kit, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.kit, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[2]
 WELL, WARNING, PANICKING = 1, 2, 3
 ROLES = {"canary": "role=canary", "second": "role=rest", "third": "role=rest"}
