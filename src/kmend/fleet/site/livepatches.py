@@ -53,11 +53,9 @@ def livepatch(connection: sa.Connection, call: Call) -> dict[str, object]:
         )
     running = [one for one in running_counts(connection) if (one.build_id, one.number) == known.key]
     blocks = [one for one in blocks_for(connection, build_id) if one.number == number]
-    functions = known.manifest.functions
     return {
         "known": known,
         "livepatch": known.manifest,
-        "proven": all(one.bytes_proven == one.size for one in functions),
         "report": known.report,
         "hosts": sum(one.hosts for one in running),
         "block": blocks[0] if blocks else None,
