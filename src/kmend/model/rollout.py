@@ -131,6 +131,8 @@ class Rollout:
     """As it was counted last."""
     judged: datetime | None = None
     """When that was."""
+    running: int | None = None
+    """Hosts that run one of its livepatches now, its own or not; None where nobody counted."""
 
 
 class Stage(StrEnum):

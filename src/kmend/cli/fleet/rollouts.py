@@ -170,6 +170,8 @@ def _about(found: Rollout) -> list[str]:
         lines.append(f"         {mark} {one.percent:g}%{selector}, soak {one.soak} s")
     lines += [f"livepatch  {one.number} for build id {one.build_id[:12]}…" for one in plan.livepatches]
     lines.append(f"hosts      {health.done} done, {health.in_flight} loading, {health.pending} to settle")
+    if found.running is not None:
+        lines.append(f"run it     {found.running} now")
     if found.judged is None:
         return [*lines, "health     not counted yet"]
     return [*lines, f"updated    {_tally(health.updated)}", f"waiting    {_tally(health.waiting)}"]

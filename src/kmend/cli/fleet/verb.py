@@ -6,6 +6,7 @@ import importlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 
 import click
 
@@ -18,6 +19,7 @@ from kmend.cli.fleet.words import ago, table
 from kmend.kit.errors import InputError
 from kmend.model.protocol import AuditPage, EventPage, FleetSummary
 
+_DETAIL = 60  # characters
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -121,8 +123,15 @@ def events_verb(
 def audit_verb(client: Client, *, limit: int, as_json: bool) -> None:
     """Show who changed what, the newest first."""
     found = client.get(AuditPage, "/audit", {"limit": limit}).items
-    rows = [(f"{one.at:%Y-%m-%d %H:%M}", one.actor, one.action, one.subject) for one in found]
-    say(found, table(("WHEN (UTC)", "WHO", "ACTION", "SUBJECT"), rows, empty="(nothing yet)"), as_json=as_json)
+    rows = [
+        (f"{one.at:%Y-%m-%d %H:%M}", one.actor, one.action, one.subject, shorten(one.detail, _DETAIL) or "-")
+        for one in found
+    ]
+    say(
+        found,
+        table(("WHEN (UTC)", "WHO", "ACTION", "SUBJECT", "DETAIL"), rows, empty="(nothing yet)"),
+        as_json=as_json,
+    )
 
 
 def _server(server: str | None) -> str:

@@ -14,6 +14,7 @@ from kmend.fleet.checks import check_plan, check_words
 from kmend.fleet.published import check_published
 from kmend.fleet.store.health import count_health
 from kmend.fleet.store.rollouts import find_rollout, parts, rollouts
+from kmend.fleet.store.summary import hosts_running
 from kmend.fleet.store.things import find_group
 from kmend.kit.errors import InputError
 from kmend.model.fleet import Role
@@ -54,7 +55,8 @@ def _rollout(call: Call) -> Rollout:
     with call.database.reading() as connection:
         found = _known(find_rollout(connection, call.path["rollout"]), call)
         health = count_health(connection, found, call.hearing)
-    return replace(found, health=health, judged=call.now)
+        running = hosts_running(connection, found.plan.livepatches)
+    return replace(found, health=health, judged=call.now, running=running)
 
 
 def _known(found: Rollout | None, call: Call) -> Rollout:

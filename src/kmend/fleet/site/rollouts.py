@@ -15,6 +15,7 @@ from kmend.fleet.store.health import count_health
 from kmend.fleet.store.log import events
 from kmend.fleet.store.rollouts import OPEN, find_rollout, parts, rollouts
 from kmend.fleet.store.standing import wave_stages
+from kmend.fleet.store.summary import hosts_running
 from kmend.kit.errors import InputError
 from kmend.model.fleet import Role
 from kmend.model.rollout import BackTo, Rollout, RolloutState, Stage
@@ -86,7 +87,7 @@ def rollout(connection: sa.Connection, call: Call) -> dict[str, object]:
     counted = wave_stages(connection, found)
     waves = [{**wave, "pieces": _pieces(counted.get(index, {}))} for index, wave in enumerate(waves_of(found))]
     return {
-        "rollout": replace(found, health=health),
+        "rollout": replace(found, health=health, running=hosts_running(connection, found.plan.livepatches)),
         "waves": waves,
         "troubles": _troubles(replace(found, health=health)),
         "hosts": hosts[:_HOSTS],

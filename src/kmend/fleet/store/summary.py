@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from kmend.fleet.store.health import Hearing
 from kmend.fleet.store.tables import HOSTS, LOOKS, PARTS, ROLLOUTS
 from kmend.model.finding import Severity
 from kmend.model.protocol import FleetSummary
-from kmend.model.rollout import IN_FLIGHT, Stage
+from kmend.model.rollout import IN_FLIGHT, Stage, Target
 
 
 def summary(connection: sa.Connection, hearing: Hearing) -> FleetSummary:
@@ -74,6 +74,12 @@ def running_counts(connection: sa.Connection) -> Sequence[RunningCount]:
         for row in connection.execute(wanted)
     ]
     return sorted(counted, key=lambda one: (one.build_id, one.number or 0))
+
+
+def hosts_running(connection: sa.Connection, livepatches: Iterable[Target]) -> int:
+    """How many hosts run one of these livepatches now."""
+    wanted = {(one.build_id, one.number) for one in livepatches}
+    return sum(one.hosts for one in running_counts(connection) if (one.build_id, one.number) in wanted)
 
 
 def stage_counts(connection: sa.Connection, rollout_ids: Sequence[str]) -> Sequence[StageCount]:

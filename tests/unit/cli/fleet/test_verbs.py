@@ -102,11 +102,14 @@ def test_a_rollout_by_typing(server, fleet, tmp_path):
     assert "rolled-back: rollback by token:first-admin" in fleet(*back)
     offer = speak(server, "/check-in", bearer=credential, body=wire.plain(make_report(3)))["offer"]
     assert (offer["action"], offer["number"]) == ("go-back", 2)
+    assert "run it     1 now" in fleet("rollout", "show", made)
+    speak(server, "/check-in", bearer=credential, body=wire.plain(make_report(2)))
+    assert "run it     0 now" in fleet("rollout", "show", made)
     assert "rolled back: slow" in fleet("block", "list")
     fleet("block", "remove", f"{KERNEL.build_id}=3")
     assert fleet("summary", "--json")["safe"] == 1
     assert "was offered livepatch 3" in fleet("events", "--host", host)
-    assert "rollout-rollback" in fleet("audit")
+    assert next(one for one in fleet("audit").splitlines() if "rollout-rollback" in one).endswith("  slow")
 
 
 def test_pause_resume_and_abort(fleet):
