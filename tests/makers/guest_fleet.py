@@ -135,9 +135,9 @@ class RealFleet:
 
 
 @contextmanager
-def real_fleet(folder, release):
+def real_fleet(folder, release, *, every=EVERY):
     """`kmend serve` with TLS by a certificate of its own, serving the repository too."""
-    words = ("--repository", release.repo, "--name", FORWARDED.partition(":")[0], "--interval", str(EVERY))
+    words = ("--repository", release.repo, "--name", FORWARDED.partition(":")[0], "--interval", str(every))
     words += ("--admin-token-file", folder / "admin-token")
     with serving(folder / "server", *words) as (_, said):
         yield RealFleet(folder, release, said)

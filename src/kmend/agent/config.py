@@ -126,6 +126,11 @@ class Paths:
         return self.library / "reports/audit.json"
 
     @property
+    def kernel_files(self) -> Path:
+        """Which source files the running kernel was built from, as the repository has it signed."""
+        return self.library / "kernel-files.json"
+
+    @property
     def looking(self) -> Path:
         """Held by whoever looks at the host."""
         return self.library / "looking"

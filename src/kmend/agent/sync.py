@@ -256,15 +256,7 @@ def _look(
     despite_quarantine: bool = False,
 ) -> _Offer:
     """Read one source, verified, and decide."""
-    config = load_config(host.paths)
-    repository = open_repository(
-        source,
-        channel=host.settings.channel or config.channel,
-        pinned_root=load_pinned_root(host.paths, config),
-        cache=host.paths.seen,
-        limits=limits,
-        network=Network(proxy=host.settings.proxy, ca_file=host.settings.ca_file),
-    )
+    repository = repository_of(host, source=source, limits=limits)
     return _decided(host, running, repository, state=state, despite_quarantine=despite_quarantine)
 
 
@@ -292,6 +284,26 @@ def _decided(
         order=order,
     )
     return _Offer(repository=repository, number=number, decision=decision)
+
+
+def repository_of(host: Host, *, source: str = "", limits: Limits | None = None) -> SignedRepository:
+    """This host's repository, or another ``source`` of the same, its metadata fetched and verified.
+
+    To be called under ``host.paths.lock``: what was seen last is kept in one place.
+
+    Raises:
+        TrustError: Something does not hold, or could not be fetched.
+        InputError: This host is not enrolled.
+    """
+    config = load_config(host.paths)
+    return open_repository(
+        source or _address(host),
+        channel=host.settings.channel or config.channel,
+        pinned_root=load_pinned_root(host.paths, config),
+        cache=host.paths.seen,
+        limits=limits,
+        network=Network(proxy=host.settings.proxy, ca_file=host.settings.ca_file),
+    )
 
 
 def _address(host: Host) -> str:

@@ -56,6 +56,7 @@ def look_of(
     at: datetime,
     version: str,
     errors: Iterable[str] = (),
+    lifted: Iterable[str] = (),
 ) -> Look:
     """What is told; where that would be too long, less of each kind.
 
@@ -65,6 +66,7 @@ def look_of(
         at: When the host was looked at.
         version: Of kmend.
         errors: Why a part failed.
+        lifted: CVEs whose mitigations were taken out.
     """
     part = 1
     while True:
@@ -75,6 +77,7 @@ def look_of(
             audit=_audit(audit, limits) if audit else None,
             exposure=_exposure(exposure, limits) if exposure else None,
             errors=_lines(errors, most=SCORES),
+            lifted=_lines(lifted, most=SCORES),
         )
         if len(json.dumps(wire.plain(look))) <= LARGEST:
             return look

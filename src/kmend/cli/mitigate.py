@@ -17,10 +17,7 @@ from kmend.exposure import dropins
 from kmend.exposure.dropins import Mitigation
 from kmend.kit.errors import InputError
 from kmend.kit.printable import printable
-from kmend.model.exposure import Verdict
 from kmend.model.fix import CVE_ID
-
-_STILL_THERE = frozenset((Verdict.OPEN, Verdict.UNKNOWN))
 
 
 @click.command()
@@ -113,19 +110,13 @@ def _remove(root: Path, cve: str, *, dry_run: bool) -> Mitigation:
 
 
 def _refresh(given: Given, *, dry_run: bool) -> Iterator[Mitigation]:
-    there = list(dropins.held(given.root))
-    if not there:
+    if not dropins.held(given.root):
         return
     with shown() as progress:
         _, found = exposure_of(given, progress=progress)
-    verdicts = {one.cve: one.verdict for one in found.cves}
-    for one in tuple(there):
-        # Without a verdict nobody knows that it is closed.
-        if verdicts.get(one.cve, Verdict.UNKNOWN) not in _STILL_THERE:
-            there.remove(one)
-            if not dry_run:
-                _warn(dropins.remove(given.root, one, others=there))
-            yield one
+    for one, left in dropins.lift_closed(given.root, found, dry_run=dry_run):
+        _warn(left)
+        yield one
 
 
 def _warn(text: str) -> None:

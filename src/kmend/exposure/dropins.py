@@ -5,7 +5,7 @@ The line ``# kmend: {…}`` holds the record, so that nothing else has to be kep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from kmend.kit.errors import InputError
 from kmend.kit.files import sync_folder, write_atomic, write_problem
 from kmend.kit.printable import printable
 from kmend.model import wire
-from kmend.model.exposure import CveExposure, Verdict
+from kmend.model.exposure import CveExposure, Exposure, Verdict
 from kmend.model.facts import Facts
 from kmend.model.fix import CVE_ID
 
@@ -164,6 +164,21 @@ def held(root: Path) -> tuple[Mitigation, ...]:
             if one := _read(file, str(file.relative_to(root))):
                 found[one.cve] = one
     return tuple(found[cve] for cve in sorted(found))
+
+
+def lift_closed(root: Path, found: Exposure, *, dry_run: bool = False) -> Iterator[tuple[Mitigation, str]]:
+    """Take out the mitigations of all CVEs that are closed, one after the other, each with what `remove` returns.
+
+    Raises:
+        MachineError: A file cannot be removed.
+    """
+    verdicts = {one.cve: one.verdict for one in found.cves}
+    there = list(held(root))
+    for one in tuple(there):
+        # Without a verdict nobody knows that it is closed.
+        if verdicts.get(one.cve, Verdict.UNKNOWN) not in _OPEN:
+            there.remove(one)
+            yield one, "" if dry_run else remove(root, one, others=there)
 
 
 def _read(file: Path, name: str) -> Mitigation | None:

@@ -120,3 +120,5 @@ class Look:
     """None when there are no CVE records, or it failed."""
     errors: tuple[str, ...] = ()
     """Why a part of it failed."""
+    lifted: tuple[str, ...] = ()
+    """CVEs whose mitigations were taken out by this look, for they are closed."""

@@ -43,9 +43,9 @@ T = TypeVar("T")
 def look(machine: Path, *, background: bool, as_json: bool) -> int:
     """Look at this host now: how it is set up, and which open CVEs its containers reach.
 
-    The daemon does it every look_hours (24) by itself. Nothing is started in a container, nothing is changed. The
-    newest look is kept for `status` and for the server; the audit also whole, in reports/audit.json of the agent's
-    folder. CVEs are looked at when agent.toml names cve_records.
+    The daemon does it every look_hours (24). Nothing is started in a container; nothing is changed, but a
+    mitigation whose CVE is closed is taken out. The newest look is kept for `status` and for the server; the audit
+    also whole, in reports/audit.json of the agent's folder. CVEs are looked at when agent.toml names cve_records.
     """
     if background:
         _step_back()
@@ -77,12 +77,13 @@ def _look(host: Host) -> Look:
     errors: list[str] = []
     report = _tried("audit", errors, lambda: _audit(host, facts, now)) if host.settings.look_audit else None
     found = _tried("exposure", errors, lambda: _exposure(host, facts)) if host.settings.cve_records else None
+    lifted = _tried("mitigations", errors, lambda: _lift(host, found)) if found else None
     if report is not None:
         try:
             write_atomic(host.paths.audit, wire.dump(report), mode=0o600)
         except OSError as error:
             raise write_problem(host.paths.audit, error) from error
-    made = look_of(report, found, at=now, version=__version__, errors=errors)
+    made = look_of(report, found, at=now, version=__version__, errors=errors, lifted=lifted or ())
     save_look(host.paths, made)
     return made
 
@@ -120,6 +121,7 @@ def _audit(host: Host, facts: Facts, now: datetime) -> AuditReport:
 
 
 def _exposure(host: Host, facts: Facts) -> Exposure:
+    from kmend.agent.kernel_list import kernel_list  # noqa: PLC0415
     from kmend.cli.exposure.gather import Given, exposure_by  # noqa: PLC0415
 
     settings = host.settings
@@ -127,8 +129,15 @@ def _exposure(host: Host, facts: Facts) -> Exposure:
         facts=None,
         root=host.root,
         records=settings.cve_records,
-        kernel_files=Path(settings.kernel_files) if settings.kernel_files else None,
+        kernel_files=Path(settings.kernel_files) if settings.kernel_files else kernel_list(host),
         kev=Path(settings.kev) if settings.kev else None,
         advisories=settings.advisories,
     )
     return exposure_by(facts, given, progress=Silent())
+
+
+def _lift(host: Host, found: Exposure) -> tuple[str, ...]:
+    """Take out the mitigations of CVEs that are closed; their names."""
+    from kmend.exposure.dropins import lift_closed  # noqa: PLC0415
+
+    return tuple(one.cve for one, _ in lift_closed(host.root, found))

@@ -105,6 +105,7 @@ def look_text(found: Look) -> str:
         names = ", ".join(group.containers[:3]) + (", …" if group.count > 3 else "")  # noqa: PLR2004 - names
         lines.append(f"  {group.reach:<14} {cves}: {names}")
     lines += [f"  note: {one}" for one in (found.exposure.missing if found.exposure else ())]
+    lines += [f"  closed: {cve}, so its mitigation was taken out" for cve in found.lifted]
     return "\n".join([*lines, *(f"  failed: {error}" for error in found.errors)])
 
 
