@@ -16,6 +16,14 @@ from kmend.model.facts import Facts
 from kmend.model.livepatch import Livepatch
 
 # Distributions whose kernels are a stable release whole, with its number in the package version.
+_MACHINES = {
+    "x86_64": "x86",
+    "aarch64": "arm64",
+    "riscv64": "riscv",
+    "s390x": "s390",
+    "ppc64le": "powerpc",
+    "loongarch64": "loongarch",
+}
 _FOLLOW_STABLE = ("debian", "devuan", "alpine", "arch", "fedora", "nixos")
 
 
@@ -58,6 +66,7 @@ def known(
         closed=closed,
         livepatched=livepatched(facts, manifest),
         files=Finder(files) if files else None,
+        machine=_MACHINES.get(facts.kernel.architecture, ""),
     )
 
 

@@ -60,6 +60,12 @@ def kernel_files(kit: Kit, units: Units) -> KernelFiles:
     )
 
 
+def is_of_another_machine(named: tuple[str, ...], machine: str) -> bool:
+    """Whether all code that a record names is another architecture's (``machine``: a folder of ``arch/``)."""
+    code = [PurePosixPath(file).parts[:2] for file in named if not is_no_code(file)]
+    return bool(code and machine) and all(len(one) > 1 and one[0] == "arch" and one[1] != machine for one in code)
+
+
 class Finder:
     """Looks files up in one kernel's list."""
 

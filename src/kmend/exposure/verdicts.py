@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kmend.exposure import versions
-from kmend.exposure.presence import Finder, Place, Presence
+from kmend.exposure.presence import Finder, Place, Presence, is_of_another_machine
 from kmend.exposure.records import CveRecord
 from kmend.model.exposure import Evidence, Verdict
 
@@ -29,6 +29,8 @@ class Known:
     """CVEs that a livepatch in effect closes."""
     files: Finder | None = None
     """None when it is not known which code the kernel contains."""
+    machine: str = ""
+    """Its folder of ``arch/``; empty when it is not known."""
 
 
 class Judged(NamedTuple):
@@ -60,6 +62,8 @@ def judge(record: CveRecord, known: Known) -> Judged:
 def _by_code(record: CveRecord, known: Known, stand: versions.Stand | None) -> Judged:
     """The verdict where no version settles it."""
     place = known.files.place(record.files) if known.files else _NOWHERE
+    if known.files is None and is_of_another_machine(record.files, known.machine):
+        place = Place(Presence.ABSENT, ())
     said = _files_said(record, known, place)
     if place.presence is Presence.ABSENT:
         return Judged(Verdict.NOT_BUILT, (said,), place)
@@ -82,6 +86,8 @@ def _version(known: Known, because: str) -> Evidence:
 
 
 def _files_said(record: CveRecord, known: Known, place: Place) -> Evidence:
+    if place.presence is Presence.ABSENT and known.files is None:
+        return Evidence(source="record", value=f"{_few(record.files)}: another architecture's code")
     if known.files is None:
         return Evidence(source=_FILES, value="not given, so all code counts as built in this kernel")
     if not record.files:
