@@ -548,3 +548,16 @@ def test_a_file_with_two_names_is_judged_once():
     facts = with_file(facts, "/etc/systemd/system/docker.service", exists=False)
     verdicts = list(RULES["file-docker-service-mode"].judge(case_of(facts)))
     assert [one.outcome for one in verdicts] == [Outcome.FAIL]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [("", "ab", Outcome.FAIL), ("", "", Outcome.FAIL), ("cd", "ab", Outcome.FAIL), ("ab", "ab", Outcome.PASS)],
+)
+def test_a_copy_of_a_program_counts_unless_it_is_the_same(first: str, second: str, wanted: Outcome):
+    """Files of packages are not hashed: what is not known to be the same is another."""
+    facts = with_program(right_host(), "runc", sha256=first)
+    runc = next(one for one in facts.programs if one.name == "runc")
+    copy = replace(runc, path="/usr/local/bin/runc", package="", sha256=second)
+    found = RULES["runtime-once"].judge(case_of(replace(facts, programs=(*facts.programs, copy))))
+    assert next(one.outcome for one in found if one.subject == "runc") is wanted

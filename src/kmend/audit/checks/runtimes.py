@@ -139,13 +139,15 @@ def _packaged(case: Case) -> Iterator[Verdict]:
 
 
 def _twice(case: Case) -> Iterator[Verdict]:
-    """The same program at several places: an update of one leaves the others."""
+    """The same program at several places: an update of one leaves the others.
+
+    Only files that no package owns are hashed, so a package's file and a copy of it count as two.
+    """
     for name in sorted({one.name for one in case.facts.programs}):
+        there = [one for one in case.facts.programs if one.name == name and not one.replaced]
         paths = sorted({one.path for one in case.facts.programs if one.name == name})
-        hashes = {
-            one.sha256 for one in case.facts.programs if one.name == name and not one.replaced and one.sha256
-        }
-        several = len(paths) > 1 and len(hashes) != 1
+        alike = len({one.sha256 for one in there}) == 1 and all(one.sha256 for one in there)
+        several = len({one.path for one in there}) > 1 and not alike
         yield (bad if several else good)(f"{', '.join(paths)}.", subject=name)
     if not case.facts.programs:
         yield not_here("No engine or runtime is here.")
