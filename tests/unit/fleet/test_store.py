@@ -25,6 +25,7 @@ from kmend.fleet.store.tables import METADATA
 from kmend.kit.errors import InputError, MachineError
 from kmend.model.fleet import Block, Channel, EventKind, Group
 from kmend.model.labels import parse_selector
+from makers.database import fresh_postgres_database
 from makers.fleet import make_host, make_report, make_token
 from makers.nouns import KERNEL, NOW
 
@@ -131,6 +132,28 @@ def test_events_by_page(database):
         assert [event.text for event in log.events(connection, before=newest[-1].id)] == ["2", "1", "0"]
         assert [event.text for event in log.events(connection, after=newest[-1].id)] == ["4"]
         assert [event.text for event in log.events(connection, host="h1")] == ["3", "1"]
+
+
+def test_who_asks_for_later_events_misses_none(postgres):
+    """On PostgreSQL ids are given before transactions are over: one that comes late is waited for."""
+    database = open_database(fresh_postgres_database(postgres))
+
+    def settled(after=0):
+        with database.reading() as connection:
+            return [one.text for one in log.events(connection, after=after, oldest_first=True, settled_by=NOW)]
+
+    with database.writing() as slow:
+        log.add_event(slow, EventKind.UPDATED, "first, but late", now=NOW)
+        with database.writing() as quick:
+            log.add_event(quick, EventKind.UPDATED, "second", now=NOW)
+        assert settled() == []
+        with database.reading() as connection:
+            assert [one.text for one in log.events(connection)] == ["second"]
+    assert settled() == ["first, but late", "second"]
+    with database.writing() as connection:
+        log.add_event(connection, EventKind.UPDATED, "third", now=NOW)
+    assert settled(after=2) == ["third"]
+    database.close()
 
 
 def test_channels_groups_and_blocks(database):

@@ -106,7 +106,15 @@ def _events(call: Call) -> EventPage:
         )
     host, rollout = call.text("host"), call.text("rollout")
     with call.database.reading() as connection:
-        found = log.events(connection, host=host, rollout=rollout, after=after, before=before, most=call.limit + 1)
+        found = log.events(
+            connection,
+            host=host,
+            rollout=rollout,
+            after=after,
+            before=before,
+            most=call.limit + 1,
+            settled_by=call.now,
+        )
     page = tuple(found[: call.limit])
     more = len(found) > call.limit and not after
     return EventPage(items=page, next=make_cursor(str(page[-1].id)) if more else None)

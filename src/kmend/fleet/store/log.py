@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from kmend.fleet.store.tables import ACTOR_LENGTH, AUDIT, EVENTS
 from kmend.model.fleet import AuditRecord, Event, EventKind
 
+_ANY_TRANSACTION = timedelta(hours=1)
+"""Longer than a transaction lasts."""
+
 
 def add_event(
     connection: sa.Connection, kind: EventKind, text: str, *, now: datetime, host: str = "", rollout: str = ""
 ) -> None:
     """Write down what happened."""
+    if _counts_before_commit(connection):
+        # So that the transaction is known to be under way before the event has its number: see `_settled`.
+        connection.execute(sa.select(sa.func.pg_current_xact_id()))
     connection.execute(sa.insert(EVENTS).values(at=now, kind=kind.value, host=host, rollout=rollout, text=text))
 
 
@@ -36,8 +42,13 @@ def events(
     before: int | None = None,
     most: int = 100,
     oldest_first: bool = False,
+    settled_by: datetime | None = None,
 ) -> Sequence[Event]:
-    """Events, newest first; with ``after`` the ones that came later than that id, oldest first."""
+    """Events, newest first; with ``after`` the ones that came later than that id, oldest first.
+
+    With ``settled_by`` (now) only those that no event of a lower id can follow any more: who asks for the ones
+    after the last that it was given misses none.
+    """
     wanted = sa.select(EVENTS).limit(most)
     wanted = wanted.order_by(EVENTS.c.id) if after or oldest_first else wanted.order_by(EVENTS.c.id.desc())
     for column, value in ((EVENTS.c.host, host), (EVENTS.c.rollout, rollout)):
@@ -46,10 +57,28 @@ def events(
         wanted = wanted.where(EVENTS.c.id > after)
     if before is not None:
         wanted = wanted.where(EVENTS.c.id < before)
+    if settled_by is not None and _counts_before_commit(connection):
+        wanted = wanted.where(_settled(settled_by))
     return [
         Event(id=row.id, at=row.at, kind=EventKind(row.kind), host=row.host, rollout=row.rollout, text=row.text)
         for row in connection.execute(wanted)
     ]
+
+
+def _counts_before_commit(connection: sa.Connection) -> bool:
+    """PostgreSQL gives ids while transactions are under way; they may be over in another order."""
+    return connection.dialect.name == "postgresql"
+
+
+def _settled(now: datetime) -> sa.ColumnElement[bool]:
+    """Written by a transaction that is older than all that are under way (PostgreSQL manual, pg_snapshot_xmin).
+
+    Transactions are counted with 32 bits in a row, so that of old ones nothing can be told; those are over anyway.
+    """
+    oldest = sa.text(
+        "age(events.xmin) > age((pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296)::text::xid)"
+    )
+    return sa.or_(EVENTS.c.at < now - _ANY_TRANSACTION, oldest)
 
 
 def newest_event(connection: sa.Connection) -> int:
