@@ -1,17 +1,19 @@
 """A web server on the loopback that webhooks are sent to; a test says how it behaves."""
 
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """``status`` is what it answers, or a list of what it answers in turn; ``pause`` holds its answers up."""
+    """``status`` is what it answers, or a list of it in turn; with ``drips`` its answer never ends."""
 
     def __init__(self, address):
         self.address = address
         self.status = 204
         self.headers = {}
+        self.drips = False
         self.got = []
         """(headers, body) of each request."""
         self.goes_on = threading.Event()
@@ -32,6 +34,10 @@ def running_receiver():
             receiver.got.append((dict(self.headers), body))
             receiver.goes_on.wait(30)
             self.send_response(receiver.next_status())
+            while receiver.drips:
+                self.flush_headers()
+                self.wfile.write(b"X-Drop: 1\r\n")
+                time.sleep(0.05)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import re
+import socket
+import ssl
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
-
-import urllib3
 
 from kmend import __version__
 from kmend.fleet.store.database import Database
@@ -24,7 +26,10 @@ from kmend.model import wire
 TIMESTAMP = "Kmend-Timestamp"
 SIGNATURE = "Kmend-Signature"
 _AT_ONCE = 8
-_TIMEOUT = urllib3.Timeout(connect=5, read=10, total=15)
+_PATIENCE = 10.0
+"""Seconds to connect, and for each piece of the answer."""
+_AT_MOST = 15.0
+"""Seconds for all of it."""
 _LONGEST = 2000
 _LONGEST_ERROR = 300
 _OK = range(200, 300)
@@ -108,13 +113,49 @@ def _send(one: Claimed, now: datetime) -> _Outcome:
         SIGNATURE: signature(one.secret, timestamp, body),
     }
     try:
-        with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:
-            # The answer's body is not read: nobody needs it, and it may be endless.
-            answer = pool.request(
-                "POST", one.url, body=body, headers=headers, redirect=False, preload_content=False
-            )
-            answer.close()
-    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        status = _post(one.url, body, headers)
+    except (http.client.HTTPException, OSError, ValueError) as error:
         return _Outcome(status=None, error=f"no answer: {error}"[:_LONGEST_ERROR])
-    status = int(answer.status)
     return _Outcome(status=status, error="" if status in _OK else f"it answered {status}")
+
+
+def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
+    """The status of the answer. Its body is not read: nobody needs it, and it may be endless.
+
+    Raises:
+        TimeoutError: There was no answer in time, however busily the other side sends.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(
+            host, port, timeout=_PATIENCE, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            if connection.sock is not None:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_AT_MOST, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        connection.request("POST", path, body=body, headers=headers)
+        status = connection.getresponse().status
+    except (http.client.HTTPException, OSError):
+        if not late.is_set():
+            raise
+        status = 0
+    finally:
+        timer.cancel()
+        connection.close()
+    if late.is_set():
+        raise TimeoutError(f"none in {_AT_MOST:g} s")
+    return status

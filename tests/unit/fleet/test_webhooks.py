@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
-import urllib3
 
 from kmend.fleet.deliver import check_url, deliver_all, deliver_due
 from kmend.fleet.store import webhooks as store
@@ -158,7 +157,7 @@ def test_failing_receivers_are_asked_again_later_each_time(server, receiver):
 
 def test_who_does_not_answer_is_asked_again(server, receiver, monkeypatch):
     """One that is too slow, and one that is not there; and they do not hold up the others."""
-    monkeypatch.setattr("kmend.fleet.deliver._TIMEOUT", urllib3.Timeout(connect=1, read=0.3))
+    monkeypatch.setattr("kmend.fleet.deliver._PATIENCE", 0.3)
     with running_receiver() as gone:
         pass
     with running_receiver() as slow:
@@ -178,6 +177,18 @@ def test_who_does_not_answer_is_asked_again(server, receiver, monkeypatch):
         assert "no answer" in log["items"][0]["error"]
         rest = server.ask("GET", f"/webhooks/{names['gone']}/deliveries?cursor={log['next']}").json()
         assert len(rest["items"]) == 2
+
+
+def test_who_never_stops_answering_is_left(server, receiver, monkeypatch):
+    """Each piece of the answer comes soon, and the last never."""
+    monkeypatch.setattr("kmend.fleet.deliver._AT_MOST", 0.5)
+    receiver.drips = True
+    name = make(server, receiver)[0]
+    server.ask("POST", f"/webhooks/{name}/test")
+    send(server)
+    receiver.drips = False
+    (one,) = server.ask("GET", f"/webhooks/{name}/deliveries").json()["items"]
+    assert "no answer: none in 0.5 s" in one["error"]
 
 
 def test_what_one_server_took_another_does_not(server, receiver, address):
