@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test setup check unit vm test-vm agent deb lock clean
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: help demo test setup check unit vm test-vm agent deb lock clean
 
 demo: setup  ## the main job: one fix from source to a running container host; DEMO="--fix NAME" and the like
 	$(BIN)/kmend demo $(DEMO)
@@ -31,7 +34,7 @@ unit: setup  ## the fast tests only
 vm: setup  ## the tests that boot kernels
 	$(BIN)/pytest tests/vm
 
-test-vm: setup  ## the long ones: three hosts under one server, facts and audit of a real host; an hour, root
+test-vm: setup  ## the long ones: three hosts under one server, facts and audit of a real host; 40 minutes, root
 	$(BIN)/pytest -s -m long tests/vm tests/vm_long --durations=0
 
 agent: setup  ## dist/kmend-agent.pyz: the agent as one file

@@ -109,10 +109,16 @@ def judge(rollout: Rollout, health: Health, *, now: datetime) -> Judgement:
         return same
     waves = len(rollout.plan.waves)
     if rollout.wave + 1 < waves:
-        because = f"wave {rollout.wave + 2} of {waves} began: {health.done} hosts run the livepatch and are well"
+        because = f"wave {rollout.wave + 2} of {waves} began: {_well(health.done)}"
         return Judgement(state=RolloutState.RUNNING, wave=rollout.wave + 1, because=because)
-    because = f"every wave is done: {health.done} hosts run the livepatch and are well"
+    because = f"every wave is done: {_well(health.done)}"
     return Judgement(state=RolloutState.FINISHED, wave=rollout.wave, because=because)
+
+
+def _well(hosts: int) -> str:
+    return (
+        f"{hosts} hosts run the livepatch and are well" if hosts != 1 else "1 host runs the livepatch and is well"
+    )
 
 
 def wave_is_over(rollout: Rollout, health: Health, *, now: datetime) -> bool:
@@ -300,7 +306,7 @@ def _not_this_host(host: Host, situation: Situation) -> str:
         return f"this host is in wave {wave + 1} of {name}, and wave {rollout.wave + 1} is open"
     most = rollout.plan.max_concurrent
     if most and situation.stage not in IN_FLIGHT and situation.health.in_flight >= most:
-        return f"{situation.health.in_flight} hosts of {name} are loading or watching, and {most} may at a time"
+        return f"{most} of {name} may load or watch at a time, and {situation.health.in_flight} do"
     return ""
 
 

@@ -18,6 +18,9 @@ from kmend.model.fleet import (
     Role,
     Token,
 )
+from kmend.model.kernel import Kernel
+from kmend.model.lab import LabReport
+from kmend.model.livepatch import Livepatch
 from kmend.model.look import Look, Told
 from kmend.model.rollout import BackTo, Rollout, RolloutPlan, Stage
 from kmend.model.webhook import Delivery, Happening, Webhook
@@ -376,3 +379,68 @@ class FleetCheckList:
     """The worst first: by severity, then by hosts."""
 
     items: tuple[FleetCheck, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetLivepatch:
+    """A livepatch for a kernel of the fleet, as the signed repository has it."""
+
+    kernel: Kernel
+    number: int
+    cves: tuple[str, ...]
+    channels: tuple[str, ...]
+    """Where it was seen."""
+    published: datetime | None
+    hosts: int
+    """That run it now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetLivepatchList:
+    """The kernel learned last first, highest numbers first."""
+
+    items: tuple[FleetLivepatch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivepatchProof:
+    """One livepatch with its proof, and what the fleet does with it."""
+
+    livepatch: Livepatch
+    report: LabReport | None
+    """Of the lab, where the channel lists it."""
+    channels: tuple[str, ...]
+    published: datetime | None
+    hosts: int
+    """That run it now."""
+    blocked: str
+    """Why no host is offered it; empty when it is not blocked."""
+    rollouts: tuple[str, ...]
+    """That bring it, the newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetCve:
+    """How many hosts stand how with a CVE that a livepatch for their kernel closes."""
+
+    cve: str
+    open: int
+    closed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetCveList:
+    """Those that are open on most hosts first."""
+
+    items: tuple[FleetCve, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CveStanding:
+    """How many hosts stand how with one CVE."""
+
+    cve: str
+    open: int
+    closed: int
+    unknown: int
+    """Hosts for whose kernel no known livepatch speaks of it."""

@@ -210,7 +210,7 @@ def test_two_replicas_never_offer_one_place_twice(address):
         replica.close()
     assert len(offers) == 16
     assert sum(offer.action == OfferAction.APPLY for offer in offers) == 2
-    assert sum("2 may at a time" in offer.because for offer in offers) == 14
+    assert sum("2 of rollout" in offer.because for offer in offers) == 14
 
 
 def test_a_second_rollout_for_the_same_kernel_has_to_wait(database):

@@ -142,6 +142,36 @@ def test_the_pages_show_what_was_learned(server, made):
     assert home.count("<svg") == 2
 
 
+def test_programs_are_told_what_was_learned(server, made):
+    """Livepatches with their proof, CVEs with how hosts stand; and hosts by state."""
+    made.publish(2)
+    server.check_in(server.enrol(), make_report(1))
+    server.check_in(server.enrol("other", secret="c1" * 32), make_report(2))
+    learned(server, made)
+    first, second = server.ask("GET", "/livepatches").json()["items"]
+    assert [(one["number"], one["hosts"], one["channels"]) for one in (first, second)] == [
+        (2, 1, ["edge"]),
+        (1, 1, ["edge"]),
+    ]
+    assert CVE in first["cves"]
+    path = f"/livepatches/{KERNEL.build_id}"
+    server.ask("PUT", f"/blocks/{KERNEL.build_id}/2", json={"reason": "slow"})
+    proof = server.ask("GET", f"{path}/2").json()
+    assert (proof["hosts"], proof["blocked"], proof["rollouts"]) == (1, "slow", [])
+    assert proof["livepatch"]["functions"][0]["bytes_proven"] == 300
+    assert proof["report"]["passed"]
+    for number in ("3", "0", "x", "99999999"):
+        assert server.ask("GET", f"{path}/{number}").status_code == 404
+    (one, *_) = server.ask("GET", "/open-cves").json()["items"]
+    assert one == {"cve": CVE, "open": 0, "closed": 2}
+    standing = {"open": 0, "closed": 2, "unknown": 0}
+    assert server.ask("GET", f"/open-cves/{CVE.lower()}").json() == {"cve": CVE, **standing}
+    assert server.ask("GET", "/open-cves/nonsense").status_code == 400
+    by_state = {state: server.ask("GET", f"/hosts?state={state}").json()["items"] for state in ("safe", "bare")}
+    assert {state: len(found) for state, found in by_state.items()} == {"safe": 2, "bare": 0}
+    assert server.ask("GET", "/hosts?state=odd").status_code == 400
+
+
 def test_a_running_server_learns_by_itself(tmp_path, made):
     """The work beside the requests begins with the server."""
     with closing(open_database(f"sqlite:///{tmp_path}/fleet.db")) as database:

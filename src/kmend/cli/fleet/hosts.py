@@ -29,6 +29,7 @@ def host() -> None:
 @click.option("--build-id", default="", help="That run a kernel.")
 @click.option("--running", type=int, help="That run a livepatch's number.")
 @click.option("--silent", is_flag=True, help="That were not heard of lately.")
+@click.option("--state", default="", help="That stand so, as the dashboard says: safe, pending, quarantined …")
 @click.option("--open-to", default="", metavar="CVE", help="On which a livepatch for their kernel would close it.")
 @json_option
 @client_of
@@ -42,6 +43,7 @@ def list_verb(
     build_id: str,
     running: int | None,
     silent: bool,
+    state: str,
     open_to: str,
     as_json: bool,
 ) -> None:
@@ -54,6 +56,7 @@ def list_verb(
         "build_id": build_id,
         "running": running,
         "silent": "true" if silent else "",
+        "state": state,
         "open_to": open_to,
     }
     found = [one for page in client.pages(HostPage, "/hosts", query) for one in page.items]
@@ -66,15 +69,24 @@ def list_verb(
 @click.option("--selector", default="", help="By labels, e.g. env=prod,zone in (a,b).")
 @click.option("--group", default="", help="Of a group.")
 @click.option("--channel", default="", help="That follow a channel.")
+@click.option("--state", default="", help="That stand so, as the dashboard says: safe, pending, quarantined …")
 @click.option("--open-to", default="", metavar="CVE", help="On which a livepatch for their kernel would close it.")
 @format_option
 @output_option
 @client_of
 def export_verb(
-    client: Client, *, selector: str, group: str, channel: str, open_to: str, kind: str, output: Path | None
+    client: Client,
+    *,
+    selector: str,
+    group: str,
+    channel: str,
+    state: str,
+    open_to: str,
+    kind: str,
+    output: Path | None,
 ) -> None:
     """Write all hosts, or some, for a spreadsheet or another program."""
-    query = {"selector": selector, "group": group, "channel": channel, "open_to": open_to}
+    query = {"selector": selector, "group": group, "channel": channel, "state": state, "open_to": open_to}
     pages = client.pages(HostPage, "/hosts", query)
     export((one for page in pages for one in page.items), host_row, kind=kind, output=output)
 

@@ -11,13 +11,15 @@ from textwrap import shorten
 import click
 
 from kmend.agent.server import check_fingerprint
-from kmend.cli.fleet import backup, hosts, looks, rollouts, things, tokens, webhooks
-from kmend.cli.fleet.client import Client
+from kmend.cli.fleet import backup, hosts, livepatches, looks, rollouts, things, tokens, webhooks
+from kmend.cli.fleet.client import Client, part
 from kmend.cli.fleet.export import FORMATS, event_row, export, output_option
 from kmend.cli.fleet.options import client_of, json_option, limit_option, say
 from kmend.cli.fleet.words import ago, table
 from kmend.kit.errors import InputError
+from kmend.model.fleet import Host
 from kmend.model.protocol import AuditPage, EventPage, FleetSummary
+from kmend.model.rollout import Rollout
 
 _DETAIL = 60  # characters
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -66,6 +68,7 @@ def fleet(
 
 for _group in (
     hosts.host,
+    livepatches.livepatch,
     rollouts.rollout,
     tokens.token,
     things.channel,
@@ -74,7 +77,13 @@ for _group in (
     webhooks.webhook,
 ):
     fleet.add_command(_group)
-for _verb in (backup.backup_verb, backup.restore_verb, looks.exposure_verb, looks.checks_verb):
+for _verb in (
+    backup.backup_verb,
+    backup.restore_verb,
+    livepatches.cves_verb,
+    looks.exposure_verb,
+    looks.checks_verb,
+):
     fleet.add_command(_verb)
 
 
@@ -111,6 +120,12 @@ def events_verb(
         export((one for page in pages for one in page.items), event_row, kind=kind, output=output)
         return
     found = client.get(EventPage, "/events", {"host": host, "rollout": rollout, "limit": limit}).items
+    if not found:
+        # Of a host that was removed there may be events, of one that never was there are none: say so.
+        if host:
+            client.get(Host, f"/hosts/{part(host)}")
+        if rollout:
+            client.get(Rollout, f"/rollouts/{part(rollout)}")
     now = datetime.now(tz=UTC)
     rows = [(ago(event.at, now), event.kind.value, event.text) for event in found]
     say(found, table(("WHEN", "KIND", "WHAT"), rows, empty="(nothing happened yet)"), as_json=as_json)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import sqlalchemy as sa
+
 from kmend.fleet.acts import UnknownError
 from kmend.fleet.api.call import Call, make_cursor
 from kmend.fleet.api.endpoint import CURSOR, LIMIT, Endpoint, Query
@@ -11,6 +13,7 @@ from kmend.fleet.checks import check_selector, check_words
 from kmend.fleet.store import hosts as store
 from kmend.fleet.store.livepatches import Standing, standing
 from kmend.fleet.store.log import add_audit, add_event
+from kmend.fleet.store.standing import SHOWN_STATES, in_state
 from kmend.fleet.store.summary import summary
 from kmend.fleet.store.things import find_channel, find_group
 from kmend.kit.errors import InputError
@@ -46,10 +49,22 @@ def _hosts(call: Call) -> HostPage:
             most=call.limit + 1,
             silent_before=call.hearing.silent_before if call.flag("silent") else None,
             filters=filters,
-            which=standing(check_cve(cve), Standing.OPEN) if (cve := call.text("open_to")) else None,
+            which=_which(connection, call),
         )
     page = tuple(found[: call.limit])
     return HostPage(items=page, next=make_cursor(page[-1].id) if len(found) > call.limit else None)
+
+
+def _which(connection: sa.Connection, call: Call) -> sa.ColumnElement[bool] | None:
+    """What is asked of hosts beside their own columns."""
+    asked = []
+    if cve := call.text("open_to"):
+        asked.append(standing(check_cve(cve), Standing.OPEN))
+    if state := call.text("state"):
+        if state not in SHOWN_STATES:
+            raise InputError(f"{state[:30]!r} is no state.", hint=f"One of {', '.join(SHOWN_STATES)}.")
+        asked.append(in_state(connection, state, call.hearing))
+    return sa.and_(*asked) if asked else None
 
 
 def check_cve(text: str) -> str:
@@ -143,6 +158,7 @@ ENDPOINTS = (
             Query(name="build_id", about="Of the kernel that they run."),
             Query(name="running", about="Number of the livepatch that they run.", kind=int),
             Query(name="silent", about="Only those that are silent.", kind=bool),
+            Query(name="state", about=f"In which they are: one of {', '.join(SHOWN_STATES)}."),
             Query(name="open_to", about="A CVE that a livepatch for their kernel closes, but not on them yet."),
             LIMIT,
             CURSOR,

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from kmend.fleet.acts import UnknownError
 from kmend.fleet.api.call import Call
 from kmend.fleet.api.hosts import check_cve
+from kmend.fleet.api.livepatches import livepatch_of
 from kmend.fleet.store.hosts import hosts
 from kmend.fleet.store.livepatches import (
     Standing,
@@ -43,8 +44,7 @@ def livepatch_list(connection: sa.Connection, _: Call) -> dict[str, object]:
 
 def livepatch(connection: sa.Connection, call: Call) -> dict[str, object]:
     """One livepatch: manifest, lab report, hosts, rollouts."""
-    build_id, text = call.path["build_id"], call.path["number"]
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0  # noqa: PLR2004
+    build_id, number = livepatch_of(call)
     known = find_livepatch(connection, build_id, number)
     if known is None:
         raise UnknownError(

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import socket
+import time
 
 import pytest
 import urllib3
@@ -110,6 +111,40 @@ def test_a_rollout_by_typing(server, fleet, tmp_path):
     assert fleet("summary", "--json")["safe"] == 1
     assert "was offered livepatch 3" in fleet("events", "--host", host)
     assert next(one for one in fleet("audit").splitlines() if "rollout-rollback" in one).endswith("  slow")
+
+
+def test_livepatches_and_cves_by_typing(tmp_path, made, type_in, monkeypatch):
+    """What the dashboard's pages of them show."""
+    with serving(tmp_path / "state", "--repository", made.repo) as (_, said):
+        monkeypatch.setenv("KMEND_SERVER", said["listening"])
+        monkeypatch.setenv("KMEND_TOKEN", said["admin token"].split()[0])
+        monkeypatch.setenv("KMEND_FINGERPRINT", said["fingerprint"])
+
+        def fleet(*words, code=0):
+            got, out, err = type_in("fleet", *words)
+            assert got == code, out + err
+            return json.loads(out) if "--json" in words and code == 0 else out + err
+
+        assert "is the server started with --repository?" in fleet("livepatch", "list")
+        _, credential = enrol(said, fleet, "web-1")
+        speak(said, "/check-in", bearer=credential, body=wire.plain(make_report(1)))
+        while not fleet("livepatch", "list", "--json"):
+            time.sleep(0.2)
+        assert [KERNEL.release, KERNEL.build_id, "1", "edge", "2", "1"] in [
+            line.split() for line in fleet("livepatch", "list").splitlines()
+        ]
+        shown = fleet("livepatch", "show", f"{KERNEL.build_id}=1")
+        for words in ("hosts      1 run it now", "300 found equal", "lab        passed (quick", "published "):
+            assert words in shown
+        assert "knows no manifest" in fleet("livepatch", "show", f"{KERNEL.build_id}=7", code=1)
+        assert ["CVE-2026-52928", "0", "1"] in [line.split() for line in fleet("cves").splitlines()]
+        assert "closed    1 hosts" in fleet("cves", "CVE-2026-52928")
+        assert "is no CVE id" in fleet("cves", "hello", code=1)
+        assert "web-1" in fleet("host", "list", "--state", "safe")
+        assert "(no host)" in fleet("host", "list", "--state", "quarantined")
+        assert "is no state" in fleet("host", "list", "--state", "odd", code=1)
+        assert "There is no host" in fleet("events", "--host", "h0", code=1)
+        assert "There is no rollout" in fleet("events", "--rollout", "r0", code=1)
 
 
 def test_pause_resume_and_abort(fleet):
