@@ -129,6 +129,7 @@ def check_look(look: Look) -> None:
     """
     check_words(look.version, what="the version", most=WORD, empty=True)
     _check_lines(look.errors, what="errors")
+    _check_lines(look.lifted, what="lifted mitigations")
     if look.audit is not None:
         _check_audit(look.audit)
     if look.exposure is not None:

@@ -167,9 +167,9 @@ def test_programs_are_told_what_was_learned(server, made):
     standing = {"open": 0, "closed": 2, "unknown": 0}
     assert server.ask("GET", f"/open-cves/{CVE.lower()}").json() == {"cve": CVE, **standing}
     assert server.ask("GET", "/open-cves/nonsense").status_code == 400
-    by_state = {state: server.ask("GET", f"/hosts?state={state}").json()["items"] for state in ("safe", "bare")}
+    by_state = {state: server.ask("GET", f"/hosts?in_state={state}").json()["items"] for state in ("safe", "bare")}
     assert {state: len(found) for state, found in by_state.items()} == {"safe": 2, "bare": 0}
-    assert server.ask("GET", "/hosts?state=odd").status_code == 400
+    assert server.ask("GET", "/hosts?in_state=odd").status_code == 400
 
 
 def test_a_running_server_learns_by_itself(tmp_path, made):

@@ -56,7 +56,7 @@ def list_verb(
         "build_id": build_id,
         "running": running,
         "silent": "true" if silent else "",
-        "state": state,
+        "in_state": state,
         "open_to": open_to,
     }
     found = [one for page in client.pages(HostPage, "/hosts", query) for one in page.items]
@@ -86,7 +86,7 @@ def export_verb(
     output: Path | None,
 ) -> None:
     """Write all hosts, or some, for a spreadsheet or another program."""
-    query = {"selector": selector, "group": group, "channel": channel, "state": state, "open_to": open_to}
+    query = {"selector": selector, "group": group, "channel": channel, "in_state": state, "open_to": open_to}
     pages = client.pages(HostPage, "/hosts", query)
     export((one for page in pages for one in page.items), host_row, kind=kind, output=output)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kmend.fleet.api.call import LONGEST_PAGE
 from kmend.fleet.checks import HIGHEST, QUARANTINES
+from kmend.fleet.store.standing import SHOWN_STATES
 from kmend.model.look import CHECKS, CVES, GROUPS, LINE, NAMES, SCORES, SUBJECTS, WORD, Told
 from kmend.model.rollout import RolloutState, Stage
 from kmend.model.webhook import Happening
@@ -90,6 +91,7 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
     ("Limits", "rebooted"): POINTS,
     ("Limits", "silent"): POINTS,
     ("Look", "errors"): _lines(SCORES),
+    ("Look", "lifted"): _lines(SCORES),
     ("Look", "version"): {"maxLength": WORD, **PLAIN},
     ("NewRollout", "group"): {"pattern": "^([a-z0-9][a-z0-9-]{0,62})?$"},
     ("NewSecret", "secret"): SECRET,
@@ -156,5 +158,6 @@ QUERY: dict[str, dict[str, Any]] = {
     "selector": SELECTOR,
     "stage": {"enum": ["", *Stage]},
     "state": {"enum": ["", *RolloutState]},
+    "in_state": {"enum": ["", *SHOWN_STATES]},
 }
 """Parameter of a query → JSON schema keywords."""

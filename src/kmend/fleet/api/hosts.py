@@ -60,7 +60,7 @@ def _which(connection: sa.Connection, call: Call) -> sa.ColumnElement[bool] | No
     asked = []
     if cve := call.text("open_to"):
         asked.append(standing(check_cve(cve), Standing.OPEN))
-    if state := call.text("state"):
+    if state := call.text("in_state"):
         if state not in SHOWN_STATES:
             raise InputError(f"{state[:30]!r} is no state.", hint=f"One of {', '.join(SHOWN_STATES)}.")
         asked.append(in_state(connection, state, call.hearing))
@@ -158,7 +158,7 @@ ENDPOINTS = (
             Query(name="build_id", about="Of the kernel that they run."),
             Query(name="running", about="Number of the livepatch that they run.", kind=int),
             Query(name="silent", about="Only those that are silent.", kind=bool),
-            Query(name="state", about=f"In which they are: one of {', '.join(SHOWN_STATES)}."),
+            Query(name="in_state", about=f"In which they are: one of {', '.join(SHOWN_STATES)}."),
             Query(name="open_to", about="A CVE that a livepatch for their kernel closes, but not on them yet."),
             LIMIT,
             CURSOR,
