@@ -255,8 +255,24 @@ def a_warn_stops_at_the_canary(story):
         offer = last_offer(story.hosts[name])
         assert (offer["action"], offer["number"]) == ("stay", WELL)
     assert fleet.stages(rollout) == {"canary": "troubled"}
-    until(lambda: settled_at(fleet, "canary", WELL), "the canary runs livepatch 1 again", limit=600)
+    runs_again(story, WELL)
     fleet.ask("rollout", "rollback", rollout, "--reason", "it provokes a WARN")
+
+
+def runs_again(story, number):
+    """Wait until the canary is back at a number that it ran before; says how it stands when it is not."""
+    try:
+        until(
+            lambda: settled_at(story.fleet, "canary", number),
+            f"the canary runs livepatch {number} again",
+            limit=600,
+        )
+    except AssertionError:
+        canary = story.hosts["canary"]
+        story.say(f"status {status(canary)}")
+        story.say(f"offer {last_offer(canary)}")
+        story.say(canary.answer(["journalctl", "-u", UNIT, "-n", "40", "--no-pager"]).text)
+        raise
 
 
 def settled_at(fleet, name, number):
@@ -282,7 +298,7 @@ def a_panic_is_told(story, boot_before):
     assert "the host went down unexpectedly while livepatch 3" in held[PANICKING]
     assert set(held) == {WARNING, PANICKING}
     assert fleet.stages(rollout) == {"canary": "troubled"}
-    until(lambda: settled_at(fleet, "canary", WELL), "the canary runs livepatch 1 again", limit=600)
+    runs_again(story, WELL)
     assert set(re.findall(r"kmend_\d+", canary.kernel_log())) == {"kmend_1"}
 
 
