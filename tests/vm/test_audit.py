@@ -1,9 +1,7 @@
 """A real container host, set up wrong on purpose in many ways: each is found. Set up right, none of them is."""
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +12,8 @@ from kmend.audit.registry import CHECKS
 from kmend.audit.views.common import failed
 from kmend.kit.progress import Silent
 from kmend.lab.host import container_host
-from kmend.model import wire
-from kmend.model.facts import Facts
+from makers.guest_facts import AGENT, facts_of_guest, make_agent
+from makers.guest_podman import install_podman, served
 
 pytestmark = [
     pytest.mark.vm,
@@ -25,15 +23,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root once"),
 ]
 
-ROOT = Path(__file__).parents[2]
-COLLECT = """
-import sys
-sys.path.insert(0, "/srv/agent.pyz")
-from datetime import UTC, datetime
-from kmend.agent.facts import host_facts
-from kmend.model import wire
-open("/srv/facts.json", "w").write(wire.dump(host_facts(now=datetime.now(tz=UTC))))
-"""
 SLEEP = "/bin/busybox sleep 100000"
 BUSY = "/bin/busybox"
 
@@ -97,6 +86,15 @@ CONTAINERS = (
       "container-pinned", "container-ulimits")),
     ("parent", "--cgroup-parent elsewhere.slice", ("container-cgroup-parent",)),
 )  # fmt: skip
+# Those of other engines, by the name that their subject begins with.
+OTHERS = {
+    "container pod-all ": ("container-privileged", "container-cap-sys-module", "container-host-network",
+                           "container-host-pids", "container-host-ipc", "container-host-uts", "container-seccomp",
+                           "container-root", "container-memory"),
+    "container pod-anna ": ("container-host-network", "container-seccomp", "container-memory"),
+    "container by-ctr": ("container-cap-sys-admin", "container-host-network", "container-seccomp",
+                         "container-root", "container-memory"),
+}  # fmt: skip
 HOST = (
     "daemon-log-level", "daemon-insecure-registries", "daemon-mirrors", "daemon-experimental",
     "daemon-userland-proxy", "daemon-live-restore", "daemon-icc", "daemon-no-new-privileges",
@@ -156,16 +154,37 @@ printf 'anna:100000:65536\\nben:165536:65536\\n' | tee /etc/subuid > /etc/subgid
 for path in /etc/docker /run/containerd /var/lib/docker /usr/bin /usr/sbin; do echo "-w $path -p wa"; done \
     > /etc/audit/rules.d/made.rules
 """
+ROOT_FOLDERS = """
+docker export all -o /srv/flat.tar
+for name in all anna ctr; do mkdir /srv/$name; tar -C /srv/$name -xf /srv/flat.tar; done
+chown -R anna:anna /srv/anna; chmod 755 /srv
+mkdir -p /run/user/1000; chown anna /run/user/1000
+"""
+PODMAN = "podman --cgroup-manager=cgroupfs"
+OPEN = "--network host --security-opt seccomp=unconfined"
+OF_ROOT = f"{PODMAN} run -d --name pod-all --privileged --pid host --ipc host --uts host {OPEN} --rootfs /srv/all"
+OF_ANNA = f"{PODMAN} run -d --name pod-anna --cgroups=disabled {OPEN} --rootfs /srv/anna"
+OF_CONTAINERD = "ctr run -d --net-host --cap-add CAP_SYS_ADMIN --rootfs /srv/ctr by-ctr"
+AS_ANNA = "cd; export XDG_RUNTIME_DIR=/run/user/1000"
+STOP_OTHERS = f"""
+{PODMAN} rm -f -t 0 pod-all
+su anna -c '{AS_ANNA}; {PODMAN} rm -f -t 0 pod-anna'
+ctr task kill -s KILL by-ctr
+until ctr container rm by-ctr; do sleep 1; done
+"""
 TCP = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// -H tcp://0.0.0.0:2375\n"
 
 
 @pytest.fixture(scope="module")
 def guest(kit, tmp_path_factory):
     """The running host, with the program that looks."""
-    with container_host(kit, progress=Silent(), silence=300, limit=3000) as vm:
-        agent = tmp_path_factory.mktemp("agent") / "agent.pyz"
-        subprocess.run([sys.executable, ROOT / "packaging/make-agent-pyz", agent], check=True, capture_output=True)
-        vm.put("/srv/agent.pyz", agent.read_bytes())
+    folder = tmp_path_factory.mktemp("debs")
+    with (
+        served(folder) as port,
+        container_host(kit, forward_port=port, progress=Silent(), silence=300, limit=3000) as vm,
+    ):
+        install_podman(vm, folder)
+        vm.put(AGENT, make_agent(tmp_path_factory.mktemp("agent")))
         shell(vm, MAKE_PLACES)
         vm.put("/srv/wrong/Dockerfile", DOCKERFILE_WRONG.encode())
         vm.put("/srv/right/Dockerfile", DOCKERFILE_RIGHT.encode())
@@ -204,15 +223,24 @@ def make_wrong(vm):
     shell(vm, "docker build -t wrong:1 /srv/wrong", timeout=900)
     for name, options, _ in CONTAINERS:
         shell(vm, f"docker run -d --name {name} {options} wrong:1 {SLEEP}", timeout=300)
+    start_others(vm)
     shell(vm, "cp -p /usr/bin/containerd /srv/c && mv /srv/c /usr/bin/containerd")
     shell(vm, "cp -p /usr/sbin/runc /usr/local/bin/runc; echo >> /usr/local/bin/runc")
     shell(vm, "sysctl -q -w 'kernel.core_pattern=|/tmp/handler %P'")
     set_files(vm, right=False)
 
 
+def start_others(vm):
+    """Containers of Podman, root's and a user's, and of containerd."""
+    shell(vm, ROOT_FOLDERS)
+    shell(vm, f"{OF_ROOT} {SLEEP}; {OF_CONTAINERD} {SLEEP}")
+    shell(vm, f"su anna -c '{AS_ANNA}; {OF_ANNA} {SLEEP}'")
+
+
 def make_right(vm):
     """And all of it put right."""
     shell(vm, "docker swarm leave --force")
+    shell(vm, STOP_OTHERS)
     shell(vm, "docker rm -f $(docker ps -aq); docker build -t right:1 /srv/right", timeout=900)
     shell(vm, "docker rmi -f wrong:1 kmend-lab", timeout=900)
     shell(vm, ACCOUNTS_RIGHT)
@@ -233,12 +261,6 @@ def start_careful(vm):
     shell(vm, f"docker run -d --name good {options} $(docker image inspect -f '{{{{.Id}}}}' right:1) {SLEEP}")
 
 
-def look(vm) -> Facts:
-    """The facts of the guest now."""
-    vm.must(["python3", "-c", COLLECT], timeout=600)
-    return wire.load(Facts, vm.must(["cat", "/srv/facts.json"], timeout=120), what="facts")
-
-
 def judged(facts):
     """What failed, as (check, subject)."""
     report = audit(Case(facts=facts), CHECKS, version="test", now=facts.collected)
@@ -252,25 +274,28 @@ def expected():
         yield from ((f"{name}-{part}", path) for part in ("owner", "mode"))
     for name, _, checks in CONTAINERS:
         yield from ((check, f"container {name} ") for check in checks)
+    for subject, checks in OTHERS.items():
+        yield from ((check, subject) for check in checks)
     yield from ((f"kernel-sysctl-{name.replace('.', '-').replace('_', '-')}", "") for name in SYSCTLS)
 
 
 def test_every_wrong_thing_is_found_and_gone_when_it_is_right(guest):
     """More than 100 ways to be wrong; what cannot be put right on a running kernel is not among them."""
     wanted = list(expected())
-    assert len(wanted) >= 60
+    assert len(wanted) >= 120
     make_wrong(guest)
-    wrong = judged(look(guest))
+    wrong = judged(facts_of_guest(guest))
     # Live-restore and swarm mode exclude each other, so a host cannot be wrong in both at once.
     shell(guest, "docker swarm init --listen-addr 0.0.0.0:2377 --advertise-addr 10.0.2.15")
-    wrong |= judged(look(guest))
+    wrong |= judged(facts_of_guest(guest))
     missed = [
         (check, part) for check, part in wanted if not any(one == check and part in who for one, who in wrong)
     ]
+    sys.stdout.write(f"{len(wanted) - len(missed)} of {len(wanted)} wrong settings found\n")
     assert missed == []
     make_right(guest)
     guest.put("/etc/modprobe.d/made.conf", "".join(f"install {name} /bin/false\n" for name in RARE).encode())
     start_careful(guest)
-    right = judged(look(guest))
+    right = judged(facts_of_guest(guest))
     checks = {check for check, _ in wanted}
     assert sorted((check, who) for check, who in right if check in checks) == []

@@ -1,23 +1,17 @@
 """Facts on a real container host: what the collector sees, beside what Docker, Podman and containerd say."""
 
-import functools
-import http.server
 import json
 import os
 import shlex
-import shutil
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import pytest
 
 from kmend.kit.progress import Silent
-from kmend.lab.host import FORWARDED, container_host
+from kmend.lab.host import container_host
 from kmend.linux.facts.processes import names
-from kmend.model import wire
-from kmend.model.facts import EngineKind, Facts
+from kmend.model.facts import EngineKind
+from makers.guest_facts import AGENT, facts_of_guest, make_agent
+from makers.guest_podman import install_podman, served
 
 pytestmark = [
     pytest.mark.vm,
@@ -26,10 +20,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root once"),
 ]
 
-ROOT = Path(__file__).parents[2]
-PODMAN = ("podman", "crun", "conmon", "uidmap", "slirp4netns", "fuse-overlayfs", "netavark")
-NOT_NEEDED = ("gnupg", "gpg", "dirmngr", "pinentry", "libldap", "libsasl")
-"""What packages ask for and no test uses."""
 SLEEP = ("/bin/busybox", "sleep", "100000")
 DOCKER = {
     "all": ("--privileged",),
@@ -54,44 +44,20 @@ RUN /bin/busybox rm /bin/beat
 HEALTHCHECK CMD /bin/busybox true
 USER 1000
 """
-COLLECT = """
-import sys, resource, time
-sys.path.insert(0, "/srv/agent.pyz")
-from datetime import UTC, datetime
-from kmend.agent.facts import host_facts
-from kmend.model import wire
-begin = time.monotonic()
-found = host_facts(now=datetime.now(tz=UTC))
-print(f"{time.monotonic() - begin:.2f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} KiB")
-open("/srv/facts.json", "w").write(wire.dump(found))
-"""
-FETCH = f'import urllib.request; urllib.request.urlretrieve("{FORWARDED}/podman.tar", "/srv/podman.tar")'
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
 def guest(kit, tmp_path_factory):
     """The running host with all its containers."""
     folder = tmp_path_factory.mktemp("debs")
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with container_host(kit, forward_port=server.server_address[1], progress=Silent()) as vm:
-            start_docker(vm)
-            start_containerd(vm)
-            install_podman(vm, folder)
-            start_podman(vm)
-            agent = tmp_path_factory.mktemp("agent") / "agent.pyz"
-            subprocess.run(
-                [sys.executable, ROOT / "packaging/make-agent-pyz", agent], check=True, capture_output=True
-            )
-            vm.put("/srv/agent.pyz", agent.read_bytes())
-            yield vm
-        server.shutdown()
+    with served(folder) as port, container_host(kit, forward_port=port, progress=Silent()) as vm:
+        start_docker(vm)
+        start_containerd(vm)
+        install_podman(vm, folder)
+        start_podman(vm)
+        shell(vm, "cp /usr/bin/crun /usr/local/bin/crun")
+        vm.put(AGENT, make_agent(tmp_path_factory.mktemp("agent")))
+        yield vm
 
 
 def shell(vm, script, *, timeout=300):
@@ -118,30 +84,6 @@ def start_containerd(vm):
     shell(vm, f"ctr -n k8s.io run -d --cap-add CAP_SYS_ADMIN docker.io/library/kmend-lab:latest by-image {sleep}")
 
 
-def install_podman(vm, folder):
-    """The files of Podman and of what it needs, from this machine's sources; unpacked here, which is faster."""
-    status = folder / "status"
-    status.write_text(vm.must(["cat", "/var/lib/dpkg/status"]))
-    (folder / "partial").mkdir()
-    options = (f"Dir::State::status={status}", f"Dir::Cache::archives={folder}", "Debug::NoLocking=1")
-    words = [word for option in options for word in ("-o", option)]
-    subprocess.run(
-        ["apt-get", *words, "-qq", "-y", "--no-install-recommends", "--download-only", "install", *PODMAN],
-        check=True,
-        capture_output=True,
-    )
-    tree = folder / "tree"
-    for deb in folder.glob("*.deb"):
-        if not deb.name.startswith(NOT_NEEDED):
-            subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
-    for large in ("usr/share/doc", "usr/share/man", "usr/share/locale"):
-        shutil.rmtree(tree / large, ignore_errors=True)
-    subprocess.run(["tar", "-C", tree, "--owner=0", "--group=0", "-cf", folder / "podman.tar", "."], check=True)
-    shell(
-        vm, f"python3 -c '{FETCH}'; tar -C / --keep-directory-symlink -xf /srv/podman.tar; ldconfig", timeout=900
-    )
-
-
 def start_podman(vm):
     """One container of root's, one of a user's without a session."""
     run = "podman --cgroup-manager=cgroupfs run -d --network none"
@@ -160,9 +102,7 @@ def start_podman(vm):
 @pytest.fixture(scope="module")
 def facts(guest):
     """What the collector saw."""
-    code, _, said = guest.run(["python3", "-I", "-S", "-c", COLLECT], timeout=300)
-    assert code == 0, said
-    return wire.load(Facts, guest.get("/srv/facts.json"), what="facts")
+    return facts_of_guest(guest)
 
 
 def named(facts, name):
@@ -234,6 +174,7 @@ def test_rootless_podman_is_seen(guest, facts):
     (said,) = [said for said in inspected(guest, "podman") if said["Name"] == "rooted"]
     assert (other.id, other.pid, other.image) == (said["Id"], said["State"]["Pid"], said["ImageName"])
     assert set(other.capabilities) == set(said["BoundingCaps"])
+    assert other.privileged is said["HostConfig"]["Privileged"]
 
 
 def test_containerd_is_seen(facts):
@@ -270,13 +211,19 @@ def test_host_is_what_its_programs_say(guest, facts):
     assert {f"installed {one.name} {one.version}" for one in facts.packages} == {
         line for line in installed if line.startswith("installed ")
     }
-    programs = {one.name: one for one in facts.programs}
-    for name, package in (("runc", "runc"), ("dockerd", "docker.io"), ("containerd", "containerd")):
+    programs = {one.name: one for one in facts.programs if not one.path.startswith("/usr/local/")}
+    for name, package in (
+        ("runc", "runc"),
+        ("dockerd", "docker.io"),
+        ("containerd", "containerd"),
+        ("crun", "crun"),
+    ):
         version = guest.must(["dpkg-query", "-W", "-f", "${Version}", package])
         assert (programs[name].package, programs[name].package_version) == (package, version)
-    # It was unpacked, not installed: no package owns it, so its bytes say what it is.
-    assert programs["crun"].package == ""
-    assert programs["crun"].sha256 == guest.must(["sha256sum", "/usr/bin/crun"]).split()[0]
+    # No package owns the copy, so its bytes say what it is.
+    (copy,) = [one for one in facts.programs if one.path == "/usr/local/bin/crun"]
+    assert (copy.package, copy.package_version) == ("", "")
+    assert copy.sha256 == guest.must(["sha256sum", "/usr/bin/crun"]).split()[0]
     assert programs["dockerd"].pids == (int(guest.must(["pidof", "dockerd"])),)
     assert programs["dockerd"].toolchain.startswith("go1.")
     (docker,) = [one for one in facts.engines if one.kind is EngineKind.DOCKER]

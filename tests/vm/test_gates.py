@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +12,8 @@ from kmend.exposure.reach.judge import Judge
 from kmend.kit.progress import Silent
 from kmend.lab.host import container_host
 from kmend.lab.programs import compile_static
-from kmend.model import wire
 from kmend.model.exposure import Reach
-from kmend.model.facts import Facts
+from makers.guest_facts import AGENT, facts_of_guest, make_agent
 
 pytestmark = [
     pytest.mark.vm,
@@ -34,14 +31,6 @@ CONTAINERS = {
     "fuse": ("--device", "/dev/fuse"),
     "all": ("--privileged",),
 }
-COLLECT = """
-import sys
-sys.path.insert(0, "/srv/agent.pyz")
-from datetime import UTC, datetime
-from kmend.agent.facts import host_facts
-from kmend.model import wire
-open("/srv/facts.json", "w").write(wire.dump(host_facts(now=datetime.now(tz=UTC))))
-"""
 # Asks the containers in the guest, with the module out before each question: one answer per line.
 ASK = """
 import json, os, subprocess, sys
@@ -145,17 +134,14 @@ def _prepare(vm, folder):
         vm.must(["sh", "-ec", make])
         run = ["docker", "run", "-d", "--name", name, *words, "-v", f"{place}:/gate", "--tmpfs", "/tmp:mode=1777"]
         vm.must([*run, "kmend-lab", "/gate/gate"], timeout=300)
-    agent = folder / "agent.pyz"
-    subprocess.run([sys.executable, ROOT / "packaging/make-agent-pyz", agent], check=True, capture_output=True)
-    vm.put("/srv/agent.pyz", agent.read_bytes())
+    vm.put(AGENT, make_agent(folder))
 
 
 def _round(vm, pairs):
     """What the rules say and what the probes find: container, probe, open by rule, gate, open by probe, answer."""
     holders = " ".join(sorted({probe.holder for probe in PROBES.values()} - {"vmlinux"}))
     vm.run(["sh", "-c", f"for one in {holders}; do modprobe -qr $one; done"], timeout=300)
-    vm.must(["python3", "-IS", "-c", COLLECT], timeout=600)
-    facts = wire.load(Facts, vm.get("/srv/facts.json"), what="the guest's facts")
+    facts = facts_of_guest(vm)
     questions = [(name, PROBES[which].words, PROBES[which].holder) for name, which in pairs]
     vm.put("/srv/questions.json", json.dumps(questions).encode())
     answers = vm.must(["python3", "-IS", "-c", ASK], timeout=900).splitlines()
