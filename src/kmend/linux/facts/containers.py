@@ -22,6 +22,7 @@ _MOST_PROCESSES = 2_000
 _SELINUX = re.compile(r"[\w-]+:[\w-]+:[\w-]+(:.*)?")
 _CRI = "io.kubernetes.cri."
 _CRIO = "io.kubernetes.cri-o."
+_PRIVILEGED = "io.podman.annotations.privileged"
 _IMAGE_NAMES = (f"{_CRI}image-name", f"{_CRIO}ImageName", "nerdctl/image", "org.opencontainers.image.ref.name")
 _NAMES = (f"{_CRI}container-name", "io.kubernetes.container.name", "nerdctl/name", "io.container.name")
 
@@ -98,6 +99,7 @@ def _with_bundle(one: Container, bundle: Bundle) -> Container:
         pod=one.pod or _pod(says),
         image=one.image or next((says[name] for name in _IMAGE_NAMES if says.get(name)), ""),
         user=one.user or bundle.user,
+        privileged=_privileged(one, bundle),
         syscalls=replace(bundle.syscalls, profile=profile or bundle.syscalls.profile),
         capabilities=bundle.capabilities,
         effective=bundle.effective,
@@ -130,6 +132,13 @@ def _name(one: Container, bundle: Bundle) -> str:
         return "POD"
     told = next((says[name] for name in _NAMES if says.get(name)), "")
     return told or one.name
+
+
+def _privileged(one: Container, bundle: Bundle) -> bool | None:
+    """What the engine told; Podman notes it beside the container, newer versions only where it is so."""
+    if one.privileged is not None or bundle.place.engine is not EngineKind.PODMAN:
+        return one.privileged
+    return bundle.annotations.get(_PRIVILEGED) == "TRUE"
 
 
 def _pod(says: dict[str, str]) -> str:

@@ -243,6 +243,19 @@ def test_podman_is_known_by_its_files(tmp_path):
     assert image.history == ("COPY a b",)
 
 
+@pytest.mark.parametrize(("said", "expected"), [(None, False), ("FALSE", False), ("TRUE", True)])
+def test_podman_notes_who_is_privileged(tmp_path, said, expected):
+    """In the bundle, as the newer versions do only where it is so; without a service nobody else tells."""
+    host = ContainerHost(tmp_path)
+    storage = "var/lib/containers/storage"
+    podman(host, storage)
+    notes = {"io.podman.annotations.privileged": said} if said else {}
+    path = f"{storage}/overlay-containers/{identity(9)}/userdata/config.json"
+    host.write(path, json.dumps(bundle(annotations=notes)))
+    (one,) = collect(host.root, now=NOW).containers
+    assert one.privileged is expected
+
+
 def test_podman_with_vfs_is_known_too(tmp_path):
     """What a user gets where overlay does not work: each layer is a whole tree."""
     host = ContainerHost(tmp_path)
