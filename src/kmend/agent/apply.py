@@ -102,6 +102,7 @@ def apply(verified: VerifiedLivepatch, host: Host, state: AgentState) -> Loaded:
     livepatch = verified.livepatch
     _check_kernel(livepatch, host)
     watch = _begin_watch(host)
+    remove_replaced(host, keep="")  # what a revert that was killed has left would be in the way
     fresh = replace(released(state, mark_of(livepatch)), watch=watch)
     loading = note(host, fresh, AgentPhase.LOADING, livepatch=livepatch)
     begun = host.clock.monotonic()
@@ -245,6 +246,7 @@ def taken_back(
     left = before if before and livepatch_named(before.module, host.root) else None
     phase = AgentPhase.APPLIED if left else AgentPhase.IDLE
     _save_if_possible(host, replace(reverting, phase=phase, livepatch=left, changed=host.clock.now(), note=reason))
+    remove_replaced(host, keep=left.module if left else "")
     hint = "It is held back on this host from now on." if guilty else "The next run tries again."
     return MachineError(f"Livepatch {livepatch.number} was taken out again: {reason}.", hint=hint)
 

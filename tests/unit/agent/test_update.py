@@ -277,6 +277,24 @@ def test_a_kernel_that_complains_gets_the_livepatch_out(machine):
     assert sync.update(machine.host(), despite_quarantine=True).applied
 
 
+def test_a_revert_leaves_nothing_behind(machine, made):
+    """The module that was replaced goes too, so that it can be loaded again."""
+    sync.update(machine.host())
+    made.publish(2)
+    machine.log_on_load = ["BUG: unable to handle page fault for address: ffff"]
+    with pytest.raises(MachineError, match="complained"):
+        sync.update(machine.host())
+    assert machine.modules() == []
+    assert (remembered(machine).phase, remembered(machine).livepatch) == (AgentPhase.IDLE, None)
+
+
+def test_an_idle_module_of_ours_is_not_in_the_way(machine):
+    """What a killed revert has left behind is taken out before the same is loaded again."""
+    (machine.root / "sys/module/kmend_1").mkdir()
+    (machine.root / "sys/module/kmend_1/initstate").write_text("live\n")
+    assert sync.update(machine.host()).applied
+
+
 def test_an_old_complaint_does_not_count(machine):
     """What the kernel said before the livepatch was loaded is not its fault."""
     machine.log("WARNING: CPU: 0 PID: 1 at drivers/old.c:1")
