@@ -1,8 +1,13 @@
 """What all tests share."""
 
 import pytest
+from hypothesis import settings
 
 from makers.machine import FakeMachine
+
+# A busy machine is no fault of the code.
+settings.register_profile("kmend", deadline=None)
+settings.load_profile("kmend")
 
 
 @pytest.fixture(scope="session")

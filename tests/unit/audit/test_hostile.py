@@ -90,7 +90,7 @@ def test_no_word_makes_a_check_stumble(word: str):
     everything(made_of(word))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=40))
 def test_any_word_will_do(word: str):
     """Whatever stands there."""

@@ -304,7 +304,7 @@ def programs(draw: st.DrawFn) -> tuple[list[str], list[str], set[str]]:
     return before, after, touched
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=programs(), extra=st.booleans())
 def test_exactly_the_touched_functions_of_any_program(
     tmp_path: Path, program: tuple[list[str], list[str], set[str]], extra: bool

@@ -49,7 +49,7 @@ def test_a_file_without_a_last_newline(tmp_path: Path) -> None:
     assert kept(tmp_path, ORIGINAL.rstrip("\n"), fixed).replace("#line", "").count("}") == ORIGINAL.count("}")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     old=st.lists(st.sampled_from(["a;", "b;", "}", "\tx;"]), max_size=20),
     new=st.lists(st.sampled_from(["a;", "b;", "}", "\tx;"]), max_size=20),

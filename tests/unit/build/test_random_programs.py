@@ -20,7 +20,6 @@ from makers.relinked import differ, main_object, printed, printed_livepatched
 EXAMPLES = int(os.environ.get("KMEND_RANDOM_PROGRAMS", "100"))
 SETTINGS = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize="KMEND_RANDOM_PROGRAMS" not in os.environ,
     database=None,
     phases=(Phase.generate,) if "KMEND_RANDOM_PROGRAMS" not in os.environ else tuple(Phase),

@@ -71,7 +71,7 @@ def test_local_symbols_come_first(tmp_path: Path) -> None:
     assert "late" in [one.name for one in elf.symbols[: table.info]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sections=st.lists(st.tuples(NAMES, st.binary(max_size=40), st.sampled_from([1, 2, 8, 16])), max_size=6),
     symbols=st.lists(st.tuples(NAMES, st.integers(0, 5), st.booleans()), max_size=12),

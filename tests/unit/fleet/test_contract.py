@@ -57,7 +57,7 @@ def test_what_is_described_is_what_is_done(server, described, endpoint, mode):
     operation = described[PREFIX + endpoint.path][endpoint.method]
     headers = {"Authorization": f"Bearer {server.bearers[str(endpoint.needs)]}"}
 
-    @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
         assume(mode == GenerationMode.POSITIVE or is_wrong_as_it_is_sent(case))

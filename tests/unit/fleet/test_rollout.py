@@ -277,7 +277,7 @@ reports = st.builds(
     held=st.sampled_from(["", "pinned"]),
 )
 blocked = st.sets(numbers, max_size=2)
-everything = settings(max_examples=300, deadline=None)
+everything = settings(max_examples=300)
 
 
 def blocks_of(some):

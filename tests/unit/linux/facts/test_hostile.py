@@ -317,7 +317,7 @@ _INNER = [
 ]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
     answer=st.dictionaries(
         st.sampled_from(_PLACES), _json | st.dictionaries(st.sampled_from(_INNER), _json, max_size=5), max_size=9
@@ -345,7 +345,7 @@ def test_whatever_is_said_facts_come_out(tmp_path_factory, answer, listed, confi
     assert wire.load(Facts, text, what="facts") == found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=_json)
 def test_flat_settings_have_names_and_texts(value):
     """Whatever is flattened, names and values are texts."""

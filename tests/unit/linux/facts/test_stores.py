@@ -325,7 +325,7 @@ def test_containerd_is_known_by_its_files(tmp_path, inline):
     assert one.socket == "/run/containerd/containerd.sock"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_database_is_an_error_or_readable(tmp_path_factory, data):
     """Bytes that are changed at random: never another exception, never without an end."""
