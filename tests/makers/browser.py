@@ -1,14 +1,14 @@
 """A headless Chromium, as Debian packages it; nothing is downloaded."""
 
+import json
 import os
 import shutil
 from contextlib import contextmanager
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 _QUIET = (
@@ -52,6 +52,11 @@ def running_browser(programs):
         driver.quit()
 
 
+def _is_gone(error):
+    """Whether an element was replaced, which Chromium's driver says in two ways."""
+    return isinstance(error, StaleElementReferenceException) or "does not belong to the document" in str(error)
+
+
 class Browser:
     """What a person does: open, look, type, press keys."""
 
@@ -74,20 +79,37 @@ class Browser:
         """Press a button or a link, and wait for the page that it leads to."""
         before = self.one("html")
         self.one(selector).click()
-        WebDriverWait(self.driver, 20, poll_frequency=0.02).until(staleness_of(before))
+
+        def left():
+            try:
+                before.is_enabled()
+            except WebDriverException as error:
+                return _is_gone(error)
+            return False
+
+        WebDriverWait(self.driver, 20, poll_frequency=0.02).until(lambda _: left())
 
     def until(self, holds):
         """Wait until something holds that the page itself brings about."""
-        stale = [StaleElementReferenceException]
-        WebDriverWait(self.driver, 20, poll_frequency=0.05, ignored_exceptions=stale).until(lambda _: holds())
+
+        def held():
+            try:
+                return holds()
+            except WebDriverException as error:
+                if _is_gone(error):
+                    return False
+                raise
+
+        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: held())
 
     def one(self, selector):
         """The element that a CSS selector finds."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def text(self, selector="body"):
-        """What a reader sees of an element."""
-        return self.one(selector).text
+        """What a reader sees of an element; read at once, for the page may put another in its place."""
+        self.one(selector)
+        return self.run(f"return document.querySelector({json.dumps(selector)})?.innerText ?? ''").strip()
 
     def run(self, script):
         """What a script of the test says; the pages' own policy does not bind it."""
