@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -28,8 +29,6 @@ from kmend.model.fleet import Event
 MEDIA_TYPE = "text/event-stream"
 _EVERY = 1.0
 """Seconds between two looks."""
-_BEHIND = 200
-"""Ids to look back: with PostgreSQL an event may be committed after one with a higher id."""
 _AT_ONCE = 500
 _MOST_WAITING = 2000
 """Events that wait for a slow reader; then its stream ends, and it may come back for the rest."""
@@ -46,6 +45,7 @@ class Streams:
     """The streams of one server."""
 
     database: Database
+    clock: Callable[[], datetime]
     most: int
     heartbeat: float
     """Seconds after which a stream shows that it lives, and asks whether its reader may still read."""
@@ -127,40 +127,36 @@ class Streams:
 
     async def _look(self) -> None:
         """Tell all readers of each event once."""
-        known: set[int] = set()
+        last: int | None = None
         while True:
             with suppress(KmendError):  # the database is away: later
-                if not known:
-                    known = await self._recent()
+                if last is None:
+                    last = await self._newest()
                     self._began.set()
-                for event in await self._read(max(0, max(known) - _BEHIND)):
-                    if event.id not in known:
-                        known.add(event.id)
-                        self._tell(event)
-                newest = max(known)
-                known = {one for one in known if one > newest - 2 * _BEHIND}
+                for event in await self._read(last):
+                    last = event.id
+                    self._tell(event)
             await asyncio.sleep(_EVERY)
 
     def _tell(self, event: Event) -> None:
         for line in self._lines:
             _put(line, event)
 
-    async def _recent(self) -> set[int]:
-        """Ids of the newest events: what is not among them is new."""
+    async def _newest(self) -> int:
+        """The last event that is not new; 0 when there is none."""
 
-        def ask() -> set[int]:
+        def ask() -> int:
             with self.database.reading() as connection:
-                newest = newest_event(connection)
-                return {newest, *(one.id for one in events(connection, most=2 * _BEHIND))}
+                return newest_event(connection, settled_by=self.clock())
 
         return await self._in_thread(ask)
 
     async def _read(self, after: int) -> Sequence[Event]:
-        """The events after an id, the oldest first."""
+        """The events after an id, the oldest first, so far that none can come in between: readers go on by ids."""
 
         def ask() -> Sequence[Event]:
             with self.database.reading() as connection:
-                return events(connection, after=after, most=_AT_ONCE, oldest_first=True)
+                return events(connection, after=after, most=_AT_ONCE, oldest_first=True, settled_by=self.clock())
 
         return await self._in_thread(ask)
 

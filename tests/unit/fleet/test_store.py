@@ -156,6 +156,26 @@ def test_who_asks_for_later_events_misses_none(postgres):
     database.close()
 
 
+def test_an_old_transaction_that_writes_late_hides_none(postgres):
+    """Its event has the higher id, though it is older than the transaction with the lower one."""
+    database = open_database(fresh_postgres_database(postgres))
+
+    def settled():
+        with database.reading() as connection:
+            return [one.text for one in log.events(connection, oldest_first=True, settled_by=NOW)]
+
+    with database.writing() as younger:
+        with database.writing() as older:
+            older.execute(sa.select(sa.func.pg_current_xact_id()))
+            log.add_event(younger, EventKind.UPDATED, "first", now=NOW)
+            log.add_event(older, EventKind.UPDATED, "second, but sooner over", now=NOW)
+        assert settled() == []
+        with database.reading() as connection:
+            assert log.newest_event(connection, settled_by=NOW) == 0
+    assert settled() == ["first", "second, but sooner over"]
+    database.close()
+
+
 def test_channels_groups_and_blocks(database):
     """Each is made, changed and taken away."""
     with database.writing() as connection:

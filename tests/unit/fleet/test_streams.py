@@ -14,6 +14,7 @@ from kmend.fleet.store.database import open_database
 from kmend.fleet.store.log import add_event
 from kmend.fleet.streams import _put
 from kmend.model.fleet import Event, EventKind
+from makers.database import fresh_postgres_database
 from makers.listening import serving
 from makers.nouns import NOW
 from makers.site import running_site
@@ -90,21 +91,23 @@ def test_a_reader_that_comes_back_misses_nothing(site):
         assert told(lines, 1) == [(701, "later")]
 
 
-def test_an_event_that_was_committed_late_is_told_all_the_same(site):
-    """With PostgreSQL a higher id may be seen first."""
-    for number in (1, 2, 3):
-        happen(site, f"event {number}")
-    with site.database.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM events WHERE id = 2")
-    with reading(site) as answer:
-        lines = answer.iter_lines()
-        while next(lines) != ":":
-            pass
-        with site.database.writing() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO events (id, at, kind, host, rollout, text) VALUES (2, 0, 'channel', '', '', 'late')"
-            )
-        assert told(lines, 1) == [(2, "late")]
+def test_an_event_that_is_committed_late_is_told_in_its_turn(postgres):
+    """PostgreSQL gives ids before the commit: a reader who came back with the higher one would miss the lower."""
+    database = open_database(fresh_postgres_database(postgres))
+    with running_site(database, settings=Settings(heartbeat=0.2)) as site:
+        happen(site, "before")
+        with reading(site, query="?after=0") as live:
+            lines = live.iter_lines()
+            assert told(lines, 1) == [(1, "before")]
+            with database.writing() as slow:
+                add_event(slow, EventKind.CHANNEL, "first, but late", now=NOW)
+                happen(site, "second")
+                with reading(site, query="?after=0") as later:
+                    assert told(later.iter_lines(), 1) == [(1, "before")]
+                quiet = [next(lines) for _ in range(20)]
+                assert not [line for line in quiet if line.startswith("data: ")]
+            assert told(lines, 2) == [(2, "first, but late"), (3, "second")]
+    database.close()
 
 
 def test_streams_are_bounded_and_end_when_they_may_no_longer_be_read(site):

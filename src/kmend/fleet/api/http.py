@@ -64,7 +64,12 @@ class Server:
         limits = self.settings
         self.agents = Door(most=limits.most_waiting, latest=max(limits.interval, _LATEST))
         self.people = Door(most=limits.most_people, latest=_LATEST)
-        self.streams = Streams(database=self.database, most=limits.most_streams, heartbeat=limits.heartbeat)
+        self.streams = Streams(
+            database=self.database,
+            clock=self.clock,
+            most=limits.most_streams,
+            heartbeat=limits.heartbeat,
+        )
 
     def hearing(self, moment: datetime) -> Hearing:
         """A moment, and how long hosts may be silent."""

@@ -203,8 +203,9 @@ class _Site:
         text = cookie_of(request)
         call = visit(self.server, request, text, needs=page.needs)
         with self.server.database.reading() as connection:
+            # First, so that the page tells itself of what happens while it is made.
+            newest = newest_event(connection, settled_by=call.now)
             values = page.view(connection, call)
-            newest = newest_event(connection)
         basis = {
             "me": call.token,
             "now": call.now,

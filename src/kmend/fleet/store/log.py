@@ -18,10 +18,15 @@ def add_event(
     connection: sa.Connection, kind: EventKind, text: str, *, now: datetime, host: str = "", rollout: str = ""
 ) -> None:
     """Write down what happened."""
-    if _counts_before_commit(connection):
-        # So that the transaction is known to be under way before the event has its number: see `_settled`.
-        connection.execute(sa.select(sa.func.pg_current_xact_id()))
-    connection.execute(sa.insert(EVENTS).values(at=now, kind=kind.value, host=host, rollout=rollout, text=text))
+    values = {"at": now, "kind": kind.value, "host": host, "rollout": rollout, "text": text}
+    if not _counts_before_commit(connection):
+        connection.execute(sa.insert(EVENTS).values(values))
+        return
+    # `_settled` needs both: this transaction has its number before the event has its id, and the row's own number,
+    # which a savepoint gives it, is given after.
+    connection.execute(sa.select(sa.func.pg_current_xact_id()))
+    with connection.begin_nested():
+        connection.execute(sa.insert(EVENTS).values(values))
 
 
 def add_audit(
@@ -71,9 +76,10 @@ def _counts_before_commit(connection: sa.Connection) -> bool:
 
 
 def _settled(now: datetime) -> sa.ColumnElement[bool]:
-    """Written by a transaction that is older than all that are under way (PostgreSQL manual, pg_snapshot_xmin).
+    """No transaction is under way that has an older number than the row (PostgreSQL manual, pg_snapshot_xmin).
 
-    Transactions are counted with 32 bits in a row, so that of old ones nothing can be told; those are over anyway.
+    One that has a lower id than the event's had its number before that id, so before the row had its own: it is
+    over then. Rows' numbers have 32 bits, so that of old ones nothing can be told; those are over anyway.
     """
     oldest = sa.text(
         "age(events.xmin) > age((pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296)::text::xid)"
@@ -81,9 +87,10 @@ def _settled(now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(EVENTS.c.at < now - _ANY_TRANSACTION, oldest)
 
 
-def newest_event(connection: sa.Connection) -> int:
-    """The highest id of an event; 0 when there is none."""
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.id), 0))).scalar_one())
+def newest_event(connection: sa.Connection, *, settled_by: datetime) -> int:
+    """The id of the last event of which all before it can be seen, too; 0 when there is none."""
+    found = events(connection, most=1, settled_by=settled_by)
+    return found[0].id if found else 0
 
 
 def audit(connection: sa.Connection, *, before: int | None = None, most: int = 100) -> Sequence[AuditRecord]:
