@@ -1,8 +1,9 @@
 """A web server on the loopback that webhooks are sent to; a test says how it behaves."""
 
+import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -60,3 +61,30 @@ def running_receiver():
         receiver.goes_on.set()
         listening.shutdown()
         listening.server_close()
+
+
+@contextmanager
+def dripping_handshake():
+    """One that begins TLS, a byte at a time for five seconds: its address, and whether somebody heard all of it."""
+    heard = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip():
+            with suppress(OSError):
+                line, _ = listening.accept()
+                with line:
+                    # The head of a record of 16 KiB with a hello of a server; the rest is its filling.
+                    line.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+                    for _ in range(100):
+                        line.sendall(b"\0")
+                        time.sleep(0.05)
+                    heard.set()
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listening.getsockname()[1]}", heard
+        finally:
+            with suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            thread.join()

@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -126,26 +127,25 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
         TimeoutError: There was no answer in time, however busily the other side sends.
     """
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=_PATIENCE, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(host, parts.port)
+    ends = time.monotonic() + _AT_MOST
+    line = _connect(host, connection.port, ends)
+    # Of its own, for TLS takes the line over: a handshake can be drawn out, too.
+    handle = line.dup()
     late = threading.Event()
 
     def end() -> None:
         late.set()
         with suppress(OSError):
-            if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            handle.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(_AT_MOST, end)
+    timer = threading.Timer(max(0.0, ends - time.monotonic()), end)
     timer.daemon = True
     timer.start()
     try:
+        connection.sock = ssl.create_default_context().wrap_socket(line, server_hostname=host) if secure else line
         path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         connection.request("POST", path, body=body, headers=headers)
         status = connection.getresponse().status
@@ -155,7 +155,29 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
         status = 0
     finally:
         timer.cancel()
-        connection.close()
+        for one in (connection, line, handle):
+            one.close()
     if late.is_set():
-        raise TimeoutError(f"none in {_AT_MOST:g} s")
+        raise _too_late()
     return status
+
+
+def _connect(host: str, port: int, ends: float) -> socket.socket:
+    """A connection to the first of a host's addresses that takes it; all of them together have one end."""
+    failed: OSError | None = None
+    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise _too_late()
+        try:
+            line = socket.create_connection((str(address[0]), port), timeout=min(_PATIENCE, left))
+        except OSError as error:
+            failed = error
+        else:
+            line.settimeout(_PATIENCE)
+            return line
+    raise failed or OSError(f"{host} has no address")
+
+
+def _too_late() -> TimeoutError:
+    return TimeoutError(f"none in {_AT_MOST:g} s")

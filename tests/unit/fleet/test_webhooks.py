@@ -15,7 +15,7 @@ from kmend.kit.errors import InputError
 from kmend.model import wire
 from kmend.model.rollout import Wave
 from makers.fleet import make_plan, make_report
-from makers.receiver import running_receiver
+from makers.receiver import dripping_handshake, running_receiver
 from makers.server import TalkingServer
 
 
@@ -189,6 +189,19 @@ def test_who_never_stops_answering_is_left(server, receiver, monkeypatch):
     receiver.drips = False
     (one,) = server.ask("GET", f"/webhooks/{name}/deliveries").json()["items"]
     assert "no answer: none in 0.5 s" in one["error"]
+
+
+def test_who_draws_out_the_beginning_of_tls_is_left(server, monkeypatch):
+    """The connection is ended from outside, whatever it waits for."""
+    monkeypatch.setattr("kmend.fleet.deliver._AT_MOST", 0.5)
+    with dripping_handshake() as (address, heard):
+        made = server.ask("POST", "/webhooks", json={"name": "slow", "url": address}).json()
+        name = made["webhook"]["id"]
+        server.ask("POST", f"/webhooks/{name}/test")
+        send(server)
+    (one,) = server.ask("GET", f"/webhooks/{name}/deliveries").json()["items"]
+    assert "no answer: none in 0.5 s" in one["error"]
+    assert not heard.is_set()
 
 
 def test_what_one_server_took_another_does_not(server, receiver, address):
