@@ -65,7 +65,7 @@ def running_receiver():
 
 @contextmanager
 def dripping_handshake():
-    """One that begins TLS, a byte at a time for five seconds: its address, and whether somebody heard all of it."""
+    """One that begins TLS, a byte at a time for five seconds: its address, and whether it was heard to the end."""
     heard = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
