@@ -24,3 +24,8 @@ def _escaped(letter: str) -> str:
         return _NAMED[letter]
     code = ord(letter)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something, whose plural has an s: ``1 host``, ``2 hosts``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ import click
 from kmend.cli.fleet.client import Client, part
 from kmend.cli.fleet.options import client_of, json_option, say
 from kmend.cli.fleet.words import table, target
-from kmend.kit.printable import printable
+from kmend.kit.printable import counted, printable
 from kmend.model.protocol import CveStanding, FleetCveList, FleetLivepatchList, LivepatchProof
 
 _most = click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True, help="How many.")
@@ -63,10 +63,11 @@ def cves_verb(client: Client, *, cve: str | None, limit: int, as_json: bool) -> 
     """
     if cve is not None:
         one = client.get(CveStanding, f"/open-cves/{part(cve)}")
+        runs = "it runs" if one.closed == 1 else "they run"
         text = (
-            f"open      {one.open} hosts, though a livepatch for their kernel closes it\n"
-            f"closed    {one.closed} hosts, by the livepatch that they run\n"
-            f"not told  {one.unknown} hosts: no known livepatch for their kernel speaks of it"
+            f"open      {counted(one.open, 'host')}, though a livepatch for their kernel closes it\n"
+            f"closed    {counted(one.closed, 'host')}, by the livepatch that {runs}\n"
+            f"not told  {counted(one.unknown, 'host')}: no known livepatch for their kernel speaks of it"
         )
         say(one, text, as_json=as_json)
         return
@@ -81,7 +82,7 @@ def _about(found: LivepatchProof) -> str:
     lines = [
         f"livepatch  {one.number} for {one.kernel.release} (build id {one.kernel.build_id})",
         f"channels   {', '.join(found.channels) or 'none now'}; published {published}",
-        f"hosts      {found.hosts} run it now",
+        f"hosts      {found.hosts} {'runs' if found.hosts == 1 else 'run'} it now",
         f"built      {one.builder}, {one.compiler}",
         f"sha256     {one.sha256}",
     ]

@@ -9,7 +9,7 @@ import click
 from kmend.cli.fleet.client import Client, part
 from kmend.cli.fleet.options import client_of, json_option, say
 from kmend.cli.fleet.words import ago, table
-from kmend.kit.printable import printable
+from kmend.kit.printable import counted, printable
 from kmend.model.look import Look, ReachGroup, Told
 from kmend.model.protocol import FleetCheckList, HostContainersPage, KeptLook, ReachedCveList
 
@@ -127,7 +127,7 @@ def _about(look: Look, now: datetime) -> list[str]:
 
 def _group(one: ReachGroup) -> str:
     first = f", first {printable(one.cves[0].cve)}" if one.cves else ""
-    return f"{one.reach.value:<15}{len(one.cves)} CVEs{first}: {names(one.containers, one.count)}"
+    return f"{one.reach.value:<15}{counted(len(one.cves), 'CVE')}{first}: {names(one.containers, one.count)}"
 
 
 def _more(count: int) -> list[str]:

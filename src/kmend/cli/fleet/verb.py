@@ -17,6 +17,7 @@ from kmend.cli.fleet.export import FORMATS, event_row, export, output_option
 from kmend.cli.fleet.options import client_of, json_option, limit_option, say
 from kmend.cli.fleet.words import ago, table
 from kmend.kit.errors import InputError
+from kmend.kit.printable import counted
 from kmend.model.fleet import Host
 from kmend.model.protocol import AuditPage, EventPage, FleetSummary
 from kmend.model.rollout import Rollout
@@ -97,7 +98,7 @@ def summary_verb(client: Client, *, as_json: bool) -> None:
     text = (
         f"hosts     {found.hosts}\nsafe      {found.safe}\nsoaking   {found.soaking}\n"
         f"troubled  {found.troubled}\nsilent    {found.silent}\nrollouts  {states}\n"
-        f"looks     {found.looked_at} hosts, {found.failing} with a failed check of high severity, "
+        f"looks     {counted(found.looked_at, 'host')}, {found.failing} with a failed check of high severity, "
         f"{found.exposed} with a container that reaches an open CVE"
     )
     say(found, text, as_json=as_json)
@@ -115,10 +116,6 @@ def events_verb(
     client: Client, *, host: str, rollout: str, kind: str | None, output: Path | None, limit: int, as_json: bool
 ) -> None:
     """Show what happened, the newest first."""
-    if kind:
-        pages = client.pages(EventPage, "/events", {"host": host, "rollout": rollout})
-        export((one for page in pages for one in page.items), event_row, kind=kind, output=output)
-        return
     found = client.get(EventPage, "/events", {"host": host, "rollout": rollout, "limit": limit}).items
     if not found:
         # Of a host that was removed there may be events, of one that never was there are none: say so.
@@ -126,6 +123,10 @@ def events_verb(
             client.get(Host, f"/hosts/{part(host)}")
         if rollout:
             client.get(Rollout, f"/rollouts/{part(rollout)}")
+    if kind:
+        pages = client.pages(EventPage, "/events", {"host": host, "rollout": rollout})
+        export((one for page in pages for one in page.items), event_row, kind=kind, output=output)
+        return
     now = datetime.now(tz=UTC)
     rows = [(ago(event.at, now), event.kind.value, event.text) for event in found]
     say(found, table(("WHEN", "KIND", "WHAT"), rows, empty="(nothing happened yet)"), as_json=as_json)

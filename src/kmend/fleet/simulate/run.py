@@ -18,6 +18,7 @@ from http import HTTPStatus
 from kmend.fleet.simulate.connections import Answer, Connection, Server, is_delay
 from kmend.fleet.simulate.hosts import SimulatedHost
 from kmend.kit.errors import SourceError
+from kmend.kit.printable import counted
 from kmend.kit.progress import Progress
 from kmend.model import wire
 from kmend.model.protocol import CheckedIn, Enrolled
@@ -93,7 +94,7 @@ class Simulation:
             SourceError: It refuses one, or does not answer.
         """
         begun = time.monotonic()
-        self._progress.step(f"Enrolling {len(self.hosts)} hosts")
+        self._progress.step(f"Enrolling {counted(len(self.hosts), 'host')}")
         waiting = iter(self.hosts)
         done = itertools.count(1)
 

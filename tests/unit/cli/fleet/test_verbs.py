@@ -80,7 +80,7 @@ def test_what_containers_reach_by_typing(server, fleet):
     assert "\x1b" not in shown
     assert fleet("host", "look", host, "--json")["look"]["exposure"]["reachable"] == 1
     assert "There is no look of a host" in fleet("host", "look", "h0", code=1)
-    assert "looks     1 hosts, 1 with" in fleet("summary")
+    assert "looks     1 host, 1 with" in fleet("summary")
     fleet("host", "remove", host)
 
 
@@ -134,17 +134,20 @@ def test_livepatches_and_cves_by_typing(tmp_path, made, type_in, monkeypatch):
             line.split() for line in fleet("livepatch", "list").splitlines()
         ]
         shown = fleet("livepatch", "show", f"{KERNEL.build_id}=1")
-        for words in ("hosts      1 run it now", "300 found equal", "lab        passed (quick", "published "):
+        for words in ("hosts      1 runs it now", "300 found equal", "lab        passed (quick", "published "):
             assert words in shown
         assert "knows no manifest" in fleet("livepatch", "show", f"{KERNEL.build_id}=7", code=1)
         assert ["CVE-2026-52928", "0", "1"] in [line.split() for line in fleet("cves").splitlines()]
-        assert "closed    1 hosts" in fleet("cves", "CVE-2026-52928")
+        assert "closed    1 host, by the livepatch that it runs" in fleet("cves", "CVE-2026-52928")
         assert "is no CVE id" in fleet("cves", "hello", code=1)
         assert "web-1" in fleet("host", "list", "--state", "safe")
         assert "(no host)" in fleet("host", "list", "--state", "quarantined")
         assert "is no state" in fleet("host", "list", "--state", "odd", code=1)
         assert "There is no host" in fleet("events", "--host", "h0", code=1)
         assert "There is no rollout" in fleet("events", "--rollout", "r0", code=1)
+        assert "There is no host" in fleet("events", "--host", "h0", "--export", "csv", code=1)
+        assert "open      0 hosts, though" in fleet("cves", "CVE-2026-52928")
+        assert "looks     0 hosts, " in fleet("summary")
 
 
 def test_pause_resume_and_abort(fleet):
