@@ -15,7 +15,7 @@ from kmend.fleet.api.table import ENDPOINTS
 from kmend.fleet.app import first_admin_token
 from kmend.fleet.checks import check_selector
 from kmend.fleet.store import tokens as tokens_module
-from kmend.fleet.store.tables import HOSTS
+from kmend.fleet.store.tables import HOSTS, LISTENING
 from kmend.kit.errors import InputError
 from kmend.model import wire
 from kmend.model.fleet import Role
@@ -469,7 +469,8 @@ def test_a_database_that_went_away(server):
     told = check_problem(answer, 503)
     assert int(answer.headers["retry-after"]) > 0
     assert "sqlite" not in json.dumps(told).lower()
-    assert server.request("GET", "/healthz").status_code == 503
+    for path in ("/healthz", "/readyz"):
+        check_problem(server.request("GET", path), 503)
 
 
 def test_what_was_not_foreseen_stands_in_the_log_only(server, monkeypatch, caplog):
@@ -482,7 +483,19 @@ def test_what_was_not_foreseen_stands_in_the_log_only(server, monkeypatch, caplo
 
 def test_health(server):
     """For load balancers, without a token."""
-    assert server.request("GET", "/healthz").json() == {"status": "ok"}
+    for path in ("/healthz", "/readyz"):
+        assert server.request("GET", path).json() == {"status": "ok"}
+
+
+def test_an_outage_is_noticed_though_somebody_asked_whether_the_server_is_ready(server):
+    """Whoever asks first after it: hosts are given time to report."""
+    server.request("GET", "/readyz")
+    server.later(hours=5)
+    server.request("GET", "/readyz")
+    with server.database.reading() as connection:
+        kept = connection.execute(sa.select(LISTENING)).one()
+    assert kept.last == server.now
+    assert kept.grace_until > server.now
 
 
 def test_nothing_secret_is_logged(server, caplog):

@@ -97,6 +97,14 @@ def fill(disk):
                     filler.write(b"x" * size)
 
 
+def await_status(address, path, status):
+    """Until it answers so: what a server wrote down is as good as new for some seconds."""
+    until = time.monotonic() + 60
+    while (answer := raw(address, path)).status != status:
+        assert time.monotonic() < until, answer.status
+        time.sleep(0.5)
+
+
 def test_a_full_disk(small_disk, tmp_path):
     """503 and nothing half; what is acknowledged is kept; when there is space again it goes on by itself."""
     served, disk = small_disk
@@ -117,7 +125,10 @@ def test_a_full_disk(small_disk, tmp_path):
             break
     assert refused == 3
     assert raw(served.address, f"/api/v1/hosts/{host}", bearer=served.admin).status == 200
+    assert raw(served.address, "/healthz").status == 200
+    await_status(served.address, "/readyz", 503)
     (disk / "filler").unlink()
+    await_status(served.address, "/readyz", 200)
     assert raw(served.address, "/api/v1/check-in", bearer=credential, body=report("end")).status == 200
     history = ask(served.address, f"/hosts/{host}/reports?limit=1000", served.admin)["items"]
     assert [one["report"]["note"].split()[0] for one in history] == ["end", *reversed(acknowledged)]
@@ -143,11 +154,13 @@ def test_a_database_that_is_away_and_comes_back(tmp_path):
             postgres.stop()
             begun = time.monotonic()
             check_away(raw(served.address, "/healthz"))
+            check_away(raw(served.address, "/readyz"))
             check_away(raw(served.address, "/api/v1/summary", bearer=served.admin))
             check_away(raw(served.address, "/api/v1/check-in", bearer=credential, body=report("lost")))
             assert time.monotonic() - begun < 30
             postgres.start()
             assert raw(served.address, "/healthz").status == 200
+            assert raw(served.address, "/readyz").status == 200
             assert raw(served.address, "/api/v1/check-in", bearer=credential, body=report("kept")).status == 200
             assert ask(served.address, "/summary", served.admin)["hosts"] == 1
         finally:

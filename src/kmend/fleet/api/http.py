@@ -26,6 +26,7 @@ from kmend.fleet.door import Door
 from kmend.fleet.gather import Gatherer
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.health import Hearing
+from kmend.fleet.store.listening import listen
 from kmend.fleet.streams import MEDIA_TYPE as STREAM
 from kmend.fleet.streams import Streams
 from kmend.kit.errors import KmendError
@@ -87,7 +88,7 @@ class Server:
         async def describe(_: Request) -> Response:
             return Response(described, media_type="application/json")
 
-        return [*api, Route(f"{PREFIX}/openapi.json", describe), Route("/healthz", self._healthy)]
+        return [*api, Route(f"{PREFIX}/openapi.json", describe), *self._probes()]
 
     def _handler(self, ways: dict[str, Endpoint]) -> Handler:
         async def handle(request: Request) -> Response:
@@ -165,16 +166,29 @@ class Server:
             return None, *host_of(self.database, text, source=call.source, now=call.now)
         return token_of(self.database, text, needs=endpoint.needs, source=call.source, now=call.now), "", ""
 
-    async def _healthy(self, _: Request) -> Response:
-        def ask() -> None:
+    def _probes(self) -> list[Route]:
+        """What asks nobody for a token, and costs next to nothing however often it is asked."""
+
+        def reads() -> None:
             with self.database.reading() as connection:
                 connection.exec_driver_sql("SELECT 1")
 
-        try:
-            await to_thread.run_sync(ask, limiter=self.threads)
-        except KmendError as error:
-            return problem_for(error)
-        return Response('{"status":"ok"}', media_type="application/json")
+        def writes() -> None:
+            # A server writes down every few seconds that it listens: only when that did not go is it tried here.
+            with self.database.writing() as connection:
+                listen(connection, self.hearing(self.clock()))
+
+        def answer(ask: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
+            async def probe(_: Request) -> Response:
+                try:
+                    await to_thread.run_sync(ask, limiter=self.threads)
+                except KmendError as error:
+                    return problem_for(error)
+                return Response('{"status":"ok"}', media_type="application/json")
+
+            return probe
+
+        return [Route("/healthz", answer(reads)), Route("/readyz", answer(writes))]
 
 
 async def refuse(_: Request, error: Exception) -> Response:
