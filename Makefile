@@ -34,7 +34,7 @@ unit: setup  ## the fast tests only
 vm: setup  ## the tests that boot kernels
 	$(BIN)/pytest tests/vm
 
-test-vm: setup  ## the long ones: three hosts under one server, facts and audit of a real host; 40 minutes, root
+test-vm: setup  ## the long ones: three hosts under one server, facts and audit of a real host; half an hour, root
 	$(BIN)/pytest -s -m long tests/vm tests/vm_long --durations=0
 
 agent: setup  ## dist/kmend-agent.pyz: the agent as one file
