@@ -452,6 +452,20 @@ def test_a_server_with_too_much_to_do_says_when_to_come_back(sqlite, serve):
         assert 5 <= int(answer.headers["retry-after"]) <= 60
 
 
+def test_who_asks_too_often_is_sent_away(sqlite, serve):
+    """A token by itself: others, and hosts, are served; on the pages it is the same."""
+    server = serve(sqlite, settings=Settings(per_second=0.05, at_once=3))
+    viewer, operator = server.token("viewer"), server.token("operator")
+    assert [server.ask("GET", "/summary", bearer=viewer).status_code for _ in range(3)] == [200, 200, 200]
+    sent_away = server.ask("GET", "/summary", bearer=viewer)
+    assert "“a viewer”" in check_problem(sent_away, 429)["detail"]
+    assert 1 <= int(sent_away.headers["retry-after"]) <= 20
+    assert server.request("GET", "/hosts", headers={"Cookie": f"kmend_token={viewer}"}).status_code == 429
+    assert server.ask("GET", "/summary", bearer=operator).status_code == 200
+    credential = server.enrol()
+    assert {server.check_in(credential).status_code for _ in range(5)} == {200}
+
+
 def test_a_crowd_of_agents_does_not_keep_people_out(sqlite, serve):
     """Whoever wants to pause a channel gets in."""
     server = serve(sqlite, settings=Settings(most_waiting=0))

@@ -5,16 +5,7 @@ import itertools
 import pytest
 
 from kmend.fleet.door import Door
-
-
-class Clock:
-    """Seconds that a test sets."""
-
-    now = 1000.0
-
-    def __call__(self):
-        """The time."""
-        return self.now
+from makers.clock import Clock
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import NoReturn
 
+from kmend.fleet.allowance import Allowance
 from kmend.fleet.api.problems import RefusedError
 from kmend.fleet.store.database import Database
 from kmend.fleet.store.hosts import credentials_of, set_credentials
@@ -86,6 +87,21 @@ def host_credential(text: str) -> tuple[str, str]:
     """The host's id that a credential names, and the hash of its secret; both empty when it is no credential."""
     found = _HOST.fullmatch(text)
     return (found[1], fast_hash(found[2])) if found else ("", "")
+
+
+def not_too_often(allowance: Allowance, token: Token) -> None:
+    """Count a request of somebody whose token holds.
+
+    Raises:
+        RefusedError: There were too many of late.
+    """
+    if (later := allowance.take(token.id)) is not None:
+        raise RefusedError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"Too many requests came with the token “{token.name}”.",
+            hint="Wait as long as Retry-After says; a program of its own gets a token of its own.",
+            retry=later,
+        )
 
 
 def _may(role: Role, needs: Role) -> bool:

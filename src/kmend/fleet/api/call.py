@@ -53,6 +53,10 @@ class Settings:
     """Requests of agents that may be under way at a time; more are asked to come back."""
     most_people: int = 100
     """The same for people and programs, who have a door of their own."""
+    per_second: float = 50
+    """Requests of one token in the long run."""
+    at_once: int = 500
+    """Requests of one token that did not ask for some time."""
     most_streams: int = 200
     """Readers of events as they happen."""
     heartbeat: float = 15

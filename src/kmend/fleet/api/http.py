@@ -16,7 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kmend.fleet.api.auth import bearer, host_of, token_of
+from kmend.fleet.allowance import Allowance
+from kmend.fleet.api.auth import bearer, host_of, not_too_often, token_of
 from kmend.fleet.api.call import Call, Settings, need
 from kmend.fleet.api.endpoint import Bearer, Endpoint
 from kmend.fleet.api.openapi import document
@@ -59,12 +60,15 @@ class Server:
     agents: Door = field(init=False)
     people: Door = field(init=False)
     """And programs: they get in while agents crowd the other door."""
+    allowance: Allowance = field(init=False)
+    """Of each token."""
 
     def __post_init__(self) -> None:
         """Streams share the database, too."""
         limits = self.settings
         self.agents = Door(most=limits.most_waiting, latest=max(limits.interval, _LATEST))
         self.people = Door(most=limits.most_people, latest=_LATEST)
+        self.allowance = Allowance(per_second=limits.per_second, at_once=limits.at_once)
         self.streams = Streams(
             database=self.database,
             clock=self.clock,
@@ -164,7 +168,17 @@ class Server:
         text = bearer(call.authorization)
         if isinstance(endpoint.needs, Bearer):
             return None, *host_of(self.database, text, source=call.source, now=call.now)
-        return token_of(self.database, text, needs=endpoint.needs, source=call.source, now=call.now), "", ""
+        return self.token(text, needs=endpoint.needs, source=call.source, moment=call.now), "", ""
+
+    def token(self, text: str, *, needs: Role, source: str, moment: datetime) -> Token:
+        """The token that a text is.
+
+        Raises:
+            RefusedError: It does not hold, may not do what is asked, or has asked too often.
+        """
+        found = token_of(self.database, text, needs=needs, source=source, now=moment)
+        not_too_often(self.allowance, found)
+        return found
 
     def _probes(self) -> list[Route]:
         """What asks nobody for a token, and costs next to nothing however often it is asked."""

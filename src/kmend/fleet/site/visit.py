@@ -8,7 +8,6 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 
-from kmend.fleet.api.auth import token_of
 from kmend.fleet.api.call import Call
 from kmend.fleet.api.http import Server
 from kmend.fleet.api.problems import RefusedError
@@ -40,7 +39,7 @@ def visit(server: Server, request: Request, text: str, *, needs: Role) -> Call:
     source = request.client.host if request.client else "unknown"
     check_plain(list(request.path_params.values()))
     now = server.clock()
-    token = token_of(server.database, text, needs=needs, source=source, now=now)
+    token = server.token(text, needs=needs, source=source, moment=now)
     return Call(
         database=server.database,
         settings=server.settings,
