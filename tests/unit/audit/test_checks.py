@@ -551,6 +551,16 @@ def test_a_file_with_two_names_is_judged_once():
 
 
 @pytest.mark.parametrize(
+    ("source", "wanted"),
+    [("/", Outcome.FAIL), ("/run", Outcome.FAIL), ("/var/run/", Outcome.FAIL), ("/run/user", Outcome.PASS)],
+)
+def test_a_folder_with_the_socket_of_an_engine_is_the_socket(source: str, wanted: Outcome):
+    """Who has /run of the host has /run/docker.sock, whatever the name of the mount."""
+    verdicts = RULES["container-engine-socket"].judge(case_of(_bind(source)(right_host())))
+    assert {one.outcome for one in verdicts} == {wanted}
+
+
+@pytest.mark.parametrize(
     ("first", "second", "wanted"),
     [("", "ab", Outcome.FAIL), ("", "", Outcome.FAIL), ("cd", "ab", Outcome.FAIL), ("ab", "ab", Outcome.PASS)],
 )

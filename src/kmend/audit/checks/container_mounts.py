@@ -19,6 +19,7 @@ from kmend.audit.check import (
     unknown,
 )
 from kmend.audit.checks.containers import in_own_user_namespace
+from kmend.audit.reading import one_name
 from kmend.model.facts import Container, Mount
 from kmend.model.finding import Area, Severity
 
@@ -91,9 +92,14 @@ def _is_sensitive(mount: Mount) -> bool:
     return below and _writable(mount) and not _OWN_FILES.match(path) and path not in _TIME
 
 
-def _socket(one: Container, _: Case) -> Verdict:
+def _socket(one: Container, case: Case) -> Verdict:
+    sockets = [one_name(engine.socket) for engine in case.facts.engines if engine.socket.endswith(".sock")]
     found = [
-        mount.source for mount in _binds(one) if _SOCKETS.search(mount.source) or _SOCKETS.search(mount.target)
+        mount.source
+        for mount in _binds(one)
+        if _SOCKETS.search(mount.source)
+        or _SOCKETS.search(mount.target)
+        or any(socket.startswith(one_name(f"{mount.source.rstrip('/')}/")) for socket in sockets)
     ]
     return judged(not found, f"Sockets of engines in it: {', '.join(found) or 'none'}.")
 
