@@ -12,6 +12,15 @@ from kmend.audit.registry import CHECKS
 from kmend.audit.views.common import failed
 from kmend.kit.progress import Silent
 from kmend.lab.host import container_host
+from makers.guest_docker import (
+    DOCKERFILE_RIGHT,
+    DOCKERFILE_WRONG,
+    SLEEP,
+    build,
+    restart_docker,
+    shell,
+    start_careful,
+)
 from makers.guest_facts import AGENT, facts_of_guest, make_agent
 from makers.guest_podman import install_podman, served
 
@@ -22,9 +31,6 @@ pytestmark = [
     pytest.mark.timeout(3000),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root once"),
 ]
-
-SLEEP = "/bin/busybox sleep 100000"
-BUSY = "/bin/busybox"
 
 # Files: what makes them wrong, what makes them right again, and the checks that say so.
 FILES = (
@@ -116,28 +122,8 @@ DAEMON_RIGHT = """{
   "log-level": "info", "icc": false, "userland-proxy": false, "live-restore": true, "no-new-privileges": true,
   "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 4096}}
 }"""
-DOCKERFILE_WRONG = """\
-FROM kmend-lab
-ENV DB_PASSWORD=geheim
-ADD Dockerfile /added
-RUN /bin/busybox true || apt-get update
-RUN /bin/busybox true || curl -k https://example.net/tool
-RUN /bin/busybox cp /bin/busybox /bin/tool && /bin/busybox chmod 4755 /bin/tool && \
-    /bin/busybox mkdir -p /var/lib/dpkg /etc && \
-    /bin/busybox printf 'Package: gcc\\nStatus: install ok installed\\nVersion: 1-2\\n' > /var/lib/dpkg/status && \
-    /bin/busybox printf 'ID=debian\\nVERSION_ID=9\\n' > /etc/os-release
-"""
-DOCKERFILE_RIGHT = """\
-FROM kmend-lab
-COPY Dockerfile /copied
-RUN /bin/busybox mkdir -p /var/lib/dpkg /etc && \
-    /bin/busybox printf 'Package: a\\nStatus: install ok installed\\nVersion: 1-2\\n' > /var/lib/dpkg/status && \
-    /bin/busybox printf 'ID=debian\\nVERSION_ID=12\\n' > /etc/os-release
-USER 1000
-HEALTHCHECK CMD /bin/busybox true
-"""
 MAKE_PLACES = """
-mkdir -p /etc/docker/certs.d /etc/containers /etc/cni/net.d /root/.docker /etc/audit/rules.d /srv/wrong /srv/right
+mkdir -p /etc/docker/certs.d /etc/containers /etc/cni/net.d /root/.docker /etc/audit/rules.d
 touch /etc/docker/certs.d/made /etc/default/docker
 echo '{"default": [{"type": "reject"}]}' > /etc/containers/policy.json
 echo '{}' > /root/.docker/config.json
@@ -186,20 +172,7 @@ def guest(kit, tmp_path_factory):
         install_podman(vm, folder)
         vm.put(AGENT, make_agent(tmp_path_factory.mktemp("agent")))
         shell(vm, MAKE_PLACES)
-        vm.put("/srv/wrong/Dockerfile", DOCKERFILE_WRONG.encode())
-        vm.put("/srv/right/Dockerfile", DOCKERFILE_RIGHT.encode())
         yield vm
-
-
-def shell(vm, script, *, timeout=600):
-    """Run lines in the guest; the first that fails ends the test."""
-    return vm.must(["sh", "-ec", script], timeout=timeout)
-
-
-def restart_docker(vm):
-    """With the settings as they are now."""
-    shell(vm, "systemctl daemon-reload; systemctl restart docker.service docker.socket", timeout=900)
-    vm.wait_docker()
 
 
 def set_files(vm, *, right):
@@ -220,7 +193,7 @@ def make_wrong(vm):
     vm.put("/etc/systemd/system/docker.service.d/tcp.conf", TCP.encode())
     shell(vm, "docker rm -f web database queue")
     restart_docker(vm)
-    shell(vm, "docker build -t wrong:1 /srv/wrong", timeout=900)
+    build(vm, "wrong", DOCKERFILE_WRONG)
     for name, options, _ in CONTAINERS:
         shell(vm, f"docker run -d --name {name} {options} wrong:1 {SLEEP}", timeout=300)
     start_others(vm)
@@ -241,7 +214,8 @@ def make_right(vm):
     """And all of it put right."""
     shell(vm, "docker swarm leave --force")
     shell(vm, STOP_OTHERS)
-    shell(vm, "docker rm -f $(docker ps -aq); docker build -t right:1 /srv/right", timeout=900)
+    shell(vm, "docker rm -f $(docker ps -aq)", timeout=900)
+    build(vm, "right", DOCKERFILE_RIGHT)
     shell(vm, "docker rmi -f wrong:1 kmend-lab", timeout=900)
     shell(vm, ACCOUNTS_RIGHT)
     vm.put("/etc/docker/daemon.json", DAEMON_RIGHT.encode())
@@ -249,16 +223,6 @@ def make_right(vm):
     restart_docker(vm)
     shell(vm, "sysctl -q -w kernel.core_pattern=core")
     set_files(vm, right=True)
-
-
-def start_careful(vm):
-    """A container that is confined, of an image that was built with care."""
-    shell(vm, "docker network create front")
-    options = (
-        "--read-only --cap-drop ALL --security-opt no-new-privileges --memory 64m --cpu-shares 512 "
-        "--pids-limit 50 --restart on-failure:5 --network front -p 127.0.0.1:8080:80"
-    )
-    shell(vm, f"docker run -d --name good {options} $(docker image inspect -f '{{{{.Id}}}}' right:1) {SLEEP}")
 
 
 def judged(facts):
