@@ -126,6 +126,11 @@ class Paths:
         return self.library / "reports/audit.json"
 
     @property
+    def not_here(self) -> Path:
+        """CVEs that the running kernel cannot have, by the newest look."""
+        return self.library / "reports/not-here.json"
+
+    @property
     def kernel_files(self) -> Path:
         """Which source files the running kernel was built from, as the repository has it signed."""
         return self.library / "kernel-files.json"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from subprocess import Popen
 
 from kmend.agent.apply import Host
@@ -22,7 +23,7 @@ from kmend.kit.files import write_atomic, write_problem
 from kmend.kit.run import spawn
 from kmend.linux.kernel import machine_id
 from kmend.model import wire
-from kmend.model.look import Look
+from kmend.model.look import Look, NotHere
 
 log = logging.getLogger(__name__)
 BACKGROUND = "--background"
@@ -47,10 +48,28 @@ def save_look(paths: Paths, look: Look) -> None:
     Raises:
         MachineError: It cannot be written.
     """
+    keep(paths.look, look)
+
+
+def keep(path: Path, noun: object) -> None:
+    """Keep a part of a look, for root alone.
+
+    Raises:
+        MachineError: It cannot be written.
+    """
     try:
-        write_atomic(paths.look, wire.dump(look), mode=0o600)
+        write_atomic(path, wire.dump(noun), mode=0o600)
     except OSError as error:
-        raise write_problem(paths.look, error) from error
+        raise write_problem(path, error) from error
+
+
+def load_not_here(paths: Paths, build_id: str) -> tuple[str, ...]:
+    """CVEs that a kernel cannot have; empty where no look at this kernel has said so."""
+    try:
+        found = wire.load(NotHere, paths.not_here.read_bytes(), what=str(paths.not_here))
+    except (OSError, InputError):
+        return ()
+    return found.cves if found.build_id == build_id else ()
 
 
 def look_command(started: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from kmend.agent.apply import Host
+from kmend.agent.look import load_not_here
 from kmend.agent.view import HostStatus, status
 from kmend.kit.errors import InputError
 from kmend.kit.files import write_atomic
@@ -49,6 +50,8 @@ class RebootFacts:
     """Number of kmend's livepatch that is in effect."""
     closed: tuple[str, ...] | None
     """CVEs that it closes; None when nobody can tell."""
+    not_here: tuple[str, ...] = ()
+    """CVEs that the running kernel cannot have, as far as a look has said so."""
     others: str = ""
     """What else is loaded or about to be, and may close more; empty when nothing is."""
 
@@ -83,6 +86,7 @@ def reboot_required(host: Host) -> RebootAnswer:
             wish=reboot_wish(host.root),
             livepatch=number,
             closed=closed,
+            not_here=load_not_here(host.paths, found.kernel.build_id),
             others=_others(found),
         )
     )
@@ -93,7 +97,7 @@ def decide_reboot(facts: RebootFacts) -> RebootAnswer:
     others = [name for name in facts.wish.packages if not name.startswith(_KERNEL)] if facts.wish else []
     if others:
         return _answer(Need.NEEDED, f"packages ask for it that no livepatch replaces: {', '.join(others)}")
-    closing = sorted({cve for kernel in facts.newer for cve in kernel.cves})
+    closing = sorted({cve for kernel in facts.newer for cve in kernel.cves} - set(facts.not_here))
     if closing and facts.closed is None:
         return _answer(Need.UNKNOWN, "nobody here knows which CVEs the loaded livepatch closes")
     still = tuple(cve for cve in closing if cve not in (facts.closed or ()))
@@ -110,11 +114,13 @@ def _without_open(facts: RebootFacts, closing: int) -> RebootAnswer:
         return _answer(Need.UNKNOWN, "; ".join(facts.problems))
     if facts.newer and closing:
         return _answer(
-            Need.NOT_NEEDED, f"livepatch {facts.livepatch} closes all {closing} CVEs that installed kernels close"
+            Need.NOT_NEEDED,
+            f"livepatch {facts.livepatch} closes all {closing} CVEs of this kernel that installed ones close",
         )
     if facts.newer:
         newest = facts.newer[-1]
-        return _answer(Need.NOT_NEEDED, f"linux-image-{newest.release} ({newest.version}) closes no CVE")
+        of_this = " of what this kernel contains" if newest.cves else ""
+        return _answer(Need.NOT_NEEDED, f"linux-image-{newest.release} ({newest.version}) closes no CVE{of_this}")
     if facts.wish:
         return _answer(Need.UNKNOWN, "the distribution asks for it, and does not say why")
     return _answer(Need.NOT_NEEDED, f"{facts.running.release} ({facts.running.version}) is the newest installed")

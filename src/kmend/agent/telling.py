@@ -28,6 +28,7 @@ from kmend.model.look import (
     ExposureLook,
     FailedCheck,
     Look,
+    NotHere,
     OpenCve,
     ReachGroup,
     Told,
@@ -37,6 +38,7 @@ LARGEST = 200 * 1024
 """Bytes of a look as JSON; the server takes no more than 256 KiB."""
 _LONGEST_CVE = 32
 _HIGHEST = 10.0
+_NOT_HERE = frozenset((Verdict.NOT_BUILT, Verdict.NOT_AFFECTED))
 _WAYS = {Reach.REACHABLE: Told.REACHABLE, Reach.UNKNOWN: Told.UNKNOWN}
 
 
@@ -82,6 +84,12 @@ def look_of(
         if len(json.dumps(wire.plain(look))) <= LARGEST:
             return look
         part *= 2
+
+
+def not_here(exposure: Exposure) -> NotHere:
+    """CVEs that the kernel cannot have."""
+    found = tuple(one.cve for one in exposure.cves if one.verdict in _NOT_HERE)
+    return NotHere(build_id=exposure.kernel.build_id, cves=found)
 
 
 def _audit(report: AuditReport, limits: _Limits) -> AuditLook:

@@ -108,6 +108,15 @@ class ExposureLook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotHere:
+    """CVEs that a kernel cannot have, whatever its version: its code is not built in, or older than the fault."""
+
+    build_id: str
+    """Of the kernel."""
+    cves: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One look at one host."""
 

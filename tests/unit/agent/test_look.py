@@ -14,7 +14,7 @@ from kmend.agent.daemon import Daemon
 from kmend.agent.look import Looker, load_look, look_command, next_look, save_look
 from kmend.agent.orders import load_fleet
 from kmend.agent.server import Link
-from kmend.agent.telling import LARGEST, look_of
+from kmend.agent.telling import LARGEST, look_of, not_here
 from kmend.cli.agent import texts
 from kmend.fleet.checks import check_look
 from kmend.model import wire
@@ -93,6 +93,14 @@ def test_what_is_told_of_an_exposure():
         (Told.UNKNOWN, ("db", "web")): ["1005"],
     }
     assert [one.exploited for one in look.groups[0].cves] == [True, False]
+
+
+def test_what_the_kernel_cannot_have():
+    """What is not built, and what came in later; what is closed, open or unknown may come back."""
+    made = exposure(*(cve(number, verdict=verdict) for number, verdict in enumerate(Verdict)))
+    found = not_here(made)
+    verdicts = {one.verdict for one in made.cves if one.cve in found.cves}
+    assert (found.build_id, verdicts) == (KERNEL.build_id, {Verdict.NOT_BUILT, Verdict.NOT_AFFECTED})
 
 
 def test_what_is_told_of_an_audit():

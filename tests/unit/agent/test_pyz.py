@@ -17,6 +17,7 @@ from kmend.agent.checkin import CheckIns
 from makers.cve_records import record, write_records
 from makers.fleet_server import TOKEN, fake_server
 from makers.machine import FakeMachine
+from makers.nouns import KERNEL
 from makers.repository import flip_bit
 
 ROOT = Path(__file__).parents[3]
@@ -117,7 +118,9 @@ def test_it_looks_at_its_host(agent_file, machine):
     assert sum(made["exposure"]["verdicts"].values()) == 1
     status = json.loads(run(agent_file, machine, "status", "--json").stdout)["look"]
     assert (status["at"], status["failed"]) == (made["at"], len(made["audit"]["failed"]))
-    assert (machine.root / "var/lib/kmend/reports/audit.json").exists()
+    reports = machine.root / "var/lib/kmend/reports"
+    assert (reports / "audit.json").exists()
+    assert json.loads((reports / "not-here.json").read_text()) == {"build_id": KERNEL.build_id, "cves": []}
 
 
 def test_the_file_holds_the_agent_only(agent_file):

@@ -8,6 +8,8 @@ import pytest
 from kmend.agent import sync
 from kmend.agent.reboot import NewerKernel, RebootFacts, decide_reboot, reboot_required, write_sentinel
 from kmend.linux.packages import Wish
+from kmend.model import wire
+from kmend.model.look import NotHere
 from makers.nouns import KERNEL
 
 NEWER = NewerKernel(release="6.1.0-56-cloud-amd64", version="6.1.192-2", cves=("CVE-2026-1111", "CVE-2026-2222"))
@@ -28,6 +30,21 @@ CASES = {
         "livepatch 3 closes all 2 CVEs",
     ),
     "newer, closes nothing": ({"newer": (replace(NEWER, cves=()),)}, 1, "closes no CVE"),
+    "newer, the rest is in code that is not here": (
+        {"newer": (NEWER,), "livepatch": 3, "closed": ("CVE-2026-1111",), "not_here": ("CVE-2026-2222",)},
+        1,
+        "livepatch 3 closes all 1 CVEs",
+    ),
+    "newer, all in code that is not here": (
+        {"newer": (NEWER,), "not_here": NEWER.cves},
+        1,
+        "closes no CVE of what this kernel contains",
+    ),
+    "newer, some in code that is not here": (
+        {"newer": (NEWER,), "not_here": ("CVE-2026-2222",)},
+        0,
+        "closes CVE-2026-1111, and no livepatch",
+    ),
     "unknown livepatch": ({"newer": (NEWER,), "livepatch": 3, "closed": None}, 2, "nobody here knows"),
     "somebody else's livepatch": (
         {"newer": (NEWER,), "others": "somebody's kpatch_1"},
@@ -127,6 +144,24 @@ def test_a_patched_host_needs_none(machine):
     wish(machine, "linux-image-6.1.0-56-cloud-amd64", "libc6")
     assert reboot_required(machine.host()).code == 0
     assert (machine.root / "run/reboot-required").exists()
+
+
+def test_code_that_is_not_here_does_not_count(machine):
+    """As the look at this very kernel has it; one at another kernel, or a damaged one, says nothing."""
+    install(machine, KERNEL.release, KERNEL.version)
+    install(machine, "6.1.0-56-cloud-amd64", "6.1.192-2")
+    path = machine.host().paths.not_here
+    both = ("CVE-2026-52928", "CVE-2026-72379")
+    for content, code, still in (
+        (wire.dump(NotHere(build_id=KERNEL.build_id, cves=both[:1])), 0, both[1:]),
+        (wire.dump(NotHere(build_id="5e" * 20, cves=both)), 0, both),
+        ("{", 0, both),
+        (wire.dump(NotHere(build_id=KERNEL.build_id, cves=both)), 1, ()),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        answer = reboot_required(machine.host())
+        assert (answer.code, answer.open) == (code, still)
 
 
 def test_an_older_kernel_does_not_count(machine):

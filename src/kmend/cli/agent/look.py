@@ -17,13 +17,12 @@ import click
 
 from kmend import __version__
 from kmend.agent.apply import Host
-from kmend.agent.look import BACKGROUND, save_look
+from kmend.agent.look import BACKGROUND, keep, save_look
 from kmend.cli.agent import texts
 from kmend.cli.agent.answer import Answer, answer_with, host_of, json_option
 from kmend.kit.errors import KmendError
-from kmend.kit.files import lock, write_atomic, write_problem
+from kmend.kit.files import lock
 from kmend.kit.progress import Silent
-from kmend.model import wire
 from kmend.model.exposure import Exposure
 from kmend.model.facts import Facts
 from kmend.model.finding import AuditReport
@@ -69,7 +68,7 @@ def _step_back() -> None:
 
 def _look(host: Host) -> Look:
     from kmend.agent.facts import host_facts  # noqa: PLC0415 - as the head of this file says
-    from kmend.agent.telling import look_of  # noqa: PLC0415
+    from kmend.agent.telling import look_of, not_here  # noqa: PLC0415
 
     os.environ.setdefault("XDG_CACHE_HOME", str(host.paths.cache))
     now = host.clock.now()
@@ -79,10 +78,9 @@ def _look(host: Host) -> Look:
     found = _tried("exposure", errors, lambda: _exposure(host, facts)) if host.settings.cve_records else None
     lifted = _tried("mitigations", errors, lambda: _lift(host, found)) if found else None
     if report is not None:
-        try:
-            write_atomic(host.paths.audit, wire.dump(report), mode=0o600)
-        except OSError as error:
-            raise write_problem(host.paths.audit, error) from error
+        keep(host.paths.audit, report)
+    if found is not None:
+        keep(host.paths.not_here, not_here(found))
     made = look_of(report, found, at=now, version=__version__, errors=errors, lifted=lifted or ())
     save_look(host.paths, made)
     return made
