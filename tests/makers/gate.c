@@ -104,6 +104,15 @@ static int upper_protocol(const char *name)
 	return result && errno == ENOTCONN ? 0 : result;
 }
 
+/* Loads a module from a file of the container's own. */
+static int load(const char *path)
+{
+	int file = open(path, O_RDONLY);
+	int result = file < 0 ? -1 : syscall(SYS_finit_module, file, "", 0);
+
+	return result && errno == EEXIST ? 0 : result;
+}
+
 static int attempt(char **word)
 {
 	struct io_uring_params ring = { 0 };
@@ -130,6 +139,8 @@ static int attempt(char **word)
 		return syscall(425, 1, &ring);
 	if (!strcmp(word[0], "perf"))
 		return syscall(SYS_perf_event_open, &event, 0, -1, -1, 0);
+	if (!strcmp(word[0], "load"))
+		return load(word[1]);
 	if (!strcmp(word[0], "keyctl"))
 		return syscall(SYS_keyctl, 0, -3, 1);
 	errno = ENOSYS;

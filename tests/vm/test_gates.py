@@ -61,6 +61,7 @@ PROBES = {
     "sctp": Probe("net/sctp/socket.c", "sctp", "socket 2 1 132"),
     "alg": Probe("crypto/af_alg.c", "af_alg", "socket 38 5 0"),
     "kcm": Probe("net/kcm/kcmsock.c", "kcm", "socket 41 5 0"),
+    "own": Probe("net/kcm/kcmsock.c", "kcm", "load /gate/kcm.ko"),
     "vsock": Probe("net/vmw_vsock/af_vsock.c", "vsock", "socket 40 1 0"),
     "key": Probe("net/key/af_key.c", "af_key", "socket 15 3 2", loads_first=True),
     "packet": Probe("net/packet/af_packet.c", "vmlinux", "socket 17 3 0"),
@@ -78,7 +79,7 @@ PROBES = {
 }
 # What is tried with the host as it comes, and what in addition after each change of it.
 AS_IT_COMES = (
-    *(("plain", name) for name in PROBES),
+    *(("plain", name) for name in PROBES if name != "own"),
     *(("bare", name) for name in ("smc", "key", "packet", "ipset", "tun", "ldisc", "keys")),
     *(
         ("unfiltered", name)
@@ -91,7 +92,7 @@ AS_IT_COMES = (
 CHANGES = (
     (
         "printf 'install kcm /bin/false\\nblacklist smc\\n' > /etc/modprobe.d/made.conf",
-        (("plain", "kcm"), ("all", "kcm"), ("plain", "smc"), ("plain", "alg")),
+        (("plain", "kcm"), ("plain", "own"), ("all", "own"), ("plain", "smc"), ("plain", "alg")),
     ),
     (
         "sysctl -qw kernel.unprivileged_userns_clone=0 dev.tty.ldisc_autoload=0",
@@ -131,7 +132,7 @@ def _prepare(vm, folder):
     for name, words in CONTAINERS.items():
         place = f"/srv/gate/{name}"
         make = f"mkdir -p {place}; install -m 755 /srv/probe {place}/gate; mkfifo -m 666 {place}/in {place}/out"
-        vm.must(["sh", "-ec", make])
+        vm.must(["sh", "-ec", f"{make}; cp $(modinfo -n kcm) {place}"])
         run = ["docker", "run", "-d", "--name", name, *words, "-v", f"{place}:/gate", "--tmpfs", "/tmp:mode=1777"]
         vm.must([*run, "kmend-lab", "/gate/gate"], timeout=300)
     vm.put(AGENT, make_agent(folder))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from kmend.exposure.mitigations import block_of, sysctl_of
+from kmend.exposure.reach.answer import LOADS_ITSELF
 from kmend.model.exposure import Action, ActionKind, CveExposure, Reach, Verdict
 from kmend.model.facts import Facts
 from kmend.model.livepatch import Livepatch
@@ -67,7 +68,7 @@ def _blocks(facts: Facts, still: Iterable[CveExposure]) -> Iterator[Action]:
     """Modules that containers could have loaded, that nothing uses, and whose absence breaks nothing known."""
     by_module: dict[str, list[str]] = defaultdict(list)
     for one in still:
-        if one.worst is Reach.REACHABLE:
+        if _by_request(one):
             for block in block_of(facts, one.objects):
                 if block.possible and not block.breaks:
                     by_module[block.module].append(one.cve)
@@ -80,6 +81,14 @@ def _blocks(facts: Facts, still: Iterable[CveExposure]) -> Iterator[Action]:
             f"(`kmend mitigate {cves[0]}`).",
             cves=tuple(cves),
         )
+
+
+def _by_request(one: CveExposure) -> bool:
+    """Whether a container reaches it that does not load modules by itself, whatever is blocked."""
+    return any(
+        found.reach is Reach.REACHABLE and all(piece.source != LOADS_ITSELF for piece in found.evidence)
+        for found in one.reach
+    )
 
 
 def _sysctls(facts: Facts, still: Iterable[CveExposure]) -> Iterator[Action]:

@@ -21,7 +21,7 @@ from kmend.model import wire
 from kmend.model.exposure import ActionKind, Exposure, Reach, Unread, Verdict
 from kmend.model.facts import LoadedLivepatch
 from makers.exposures import FILES, cve, manifest
-from makers.facts import NOW, container, facts, no_filter
+from makers.facts import NOW, container, facts, no_filter, of_host
 
 LOCAL = "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:H/A:H"
 REMOTE = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
@@ -89,6 +89,15 @@ def test_what_to_do_first():
         (ActionKind.SYSCTL, "kernel.io_uring_disabled=2", ("CVE-2026-1005",)),
         (ActionKind.REBOOT, "6.1.0-56-cloud-amd64", ("CVE-2026-1001",)),
     ]
+
+
+def test_no_block_against_a_container_that_loads_modules_itself():
+    """It would be kept from nothing; beside another container the block is worth it."""
+    root = of_host("root", capabilities=("CAP_SYS_MODULE",), syscalls=no_filter())
+    found = exposure(boxes=(root,))
+    assert {one.worst for one in found.cves if one.cve == "CVE-2026-1000"} == {Reach.REACHABLE}
+    assert ActionKind.BLOCK not in {one.kind for one in found.actions}
+    assert ActionKind.BLOCK in {one.kind for one in exposure(boxes=(root, *BOXES)).actions}
 
 
 def test_a_livepatch_that_is_loaded_is_not_to_be_applied():

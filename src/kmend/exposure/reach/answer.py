@@ -37,6 +37,10 @@ def say(state: State, gate: str, source: str, value: str) -> Answer:
     return Answer(state, gate, (Evidence(source=source, value=value),))
 
 
+LOADS_ITSELF = "CAP_SYS_MODULE"
+"""Source of the evidence that a container needs nobody to load a module for it."""
+
+
 def every(answers: Iterable[Answer]) -> Answer:
     """All have to be open: one that is shut says which; the evidence is that one's, or of all."""
     found = list(answers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from kmend.exposure.reach.answer import Answer, State, say
+from kmend.exposure.reach.answer import Answer, State, any_of, every, say
 from kmend.exposure.reach.host import HostView
 from kmend.model.facts import Container, EngineKind, Syscalls
 
@@ -19,6 +19,8 @@ LIFTED_BY = {
     "request_key": "",
     "userfaultfd": "",
     "io_uring_setup": "",
+    "init_module": "CAP_SYS_MODULE",
+    "finit_module": "CAP_SYS_MODULE",
     "bpf": "CAP_BPF CAP_SYS_ADMIN",
     "perf_event_open": "CAP_PERFMON CAP_SYS_ADMIN",
     "unshare": "CAP_SYS_ADMIN",
@@ -100,6 +102,12 @@ class Box:
                 State.SHUT, "capability", "/proc/PID/ns/user", f"{name} counts only in a user namespace of its own"
             )
         return own
+
+    @cached_property
+    def loads_modules(self) -> Answer:
+        """Whether it may load any module that it likes; what modprobe.d says is for modprobe."""
+        calls = any_of(self.call(name) for name in ("finit_module", "init_module"))
+        return every((self.host_capability("CAP_SYS_MODULE"), calls))
 
     def call(self, name: str) -> Answer:
         """A system call before the container's seccomp filter."""

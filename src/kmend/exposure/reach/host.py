@@ -22,8 +22,8 @@ class HostView:
         self.loaded = frozenset(one.name for one in facts.modules.loaded)
         self._asked: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
 
-    def module(self, name: str, asks: tuple[str, ...]) -> Answer:
-        """Whether a module's code is in the kernel, or comes in when a container asks for one of some aliases."""
+    def present(self, name: str) -> Answer | None:
+        """Whether a module's code is in the kernel, or can never be; None where it has to be loaded."""
         modules = self.facts.modules
         if name == VMLINUX:
             return say(State.OPEN, "", "kernel files", "built into the kernel")
@@ -37,9 +37,10 @@ class HostView:
             return say(
                 State.SHUT, "modules-disabled", "kernel.modules_disabled", "1: no module is loaded any more"
             )
-        return self._loadable(name, asks)
+        return None
 
-    def _loadable(self, name: str, asks: tuple[str, ...]) -> Answer:
+    def loadable(self, name: str, asks: tuple[str, ...]) -> Answer:
+        """Whether a module that is not there comes in when a container asks for one of some aliases."""
         block = self._blocks.get(name)
         if block is not None and not block.by_alias_only:
             return say(State.SHUT, "module-blocked", block.source, f"install {name} is refused")

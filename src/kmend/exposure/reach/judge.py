@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kmend.exposure.presence import Place, Presence
-from kmend.exposure.reach.answer import Answer, State, any_of, every, say
+from kmend.exposure.reach.answer import LOADS_ITSELF, Answer, State, any_of, every, say
 from kmend.exposure.reach.box import Box
 from kmend.exposure.reach.entries import entry_of
 from kmend.exposure.reach.entry import Code, Way
@@ -98,7 +98,7 @@ class Judge:
         return next(one for one in answers if one.answer == best)
 
     def _way(self, name: str, way: Way, objects: tuple[str, ...]) -> Answer:
-        code = self._code(way, objects)
+        code = self._code(name, way, objects)
         return every((*(self._gate(name, gate) for gate in way.gates), code))
 
     def _gate(self, name: str, gate: Gate) -> Answer:
@@ -107,16 +107,27 @@ class Judge:
             self._gates[key] = gate(self._boxes[name])
         return self._gates[key]
 
-    def _code(self, way: Way, objects: tuple[str, ...]) -> Answer:
+    def _code(self, name: str, way: Way, objects: tuple[str, ...]) -> Answer:
         """Whether the code is in the kernel on this way; of several objects the best."""
         if not objects:
             return say(State.OPEN, "", "kernel files", "which object holds the code is not known: taken as there")
         if way.code is Code.HARDWARE:
-            return any_of(self._host.hardware(name) for name in objects)
-        found = any_of(self._host.module(name, way.asks) for name in objects)
+            return any_of(self._host.hardware(one) for one in objects)
+        found = any_of(self._module(name, one, way.asks) for one in objects)
         if way.code is Code.UNKNOWN and found.gate == "module-not-loaded":
             return found._replace(state=State.UNKNOWN)
         return found
+
+    def _module(self, name: str, module: str, asks: tuple[str, ...]) -> Answer:
+        """Whether a module is in the kernel, comes in when the container asks for it, or can be brought by it."""
+        found = self._host.present(module)
+        if found is not None:
+            return found
+        own = self._boxes[name].loads_modules
+        if own.state is State.OPEN:
+            return say(State.OPEN, "", LOADS_ITSELF, f"it can load {module} by itself")
+        by_request = self._host.loadable(module, asks)
+        return any_of((by_request, own)) if own.state is State.UNKNOWN else by_request
 
 
 def container_names(containers: tuple[Container, ...]) -> dict[str, str]:

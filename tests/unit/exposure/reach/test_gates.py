@@ -203,6 +203,29 @@ def test_line_disciplines_switched_off():
     assert reach("drivers/tty/n_gsm.c", "n_gsm", box, host=host) == (SHUT, "ldisc_autoload")
 
 
+ELSEWHERE = tuple(one for one in modules().aliases if one.module != "tipc")
+OWNS = {"capabilities": ("CAP_SYS_MODULE",), "syscalls": no_filter()}
+
+
+@pytest.mark.parametrize(
+    ("box", "changes", "expected"),
+    [
+        (container(), {}, (NOT, "module-not-loaded")),
+        (of_host(**OWNS), {}, (OPEN, "")),
+        (of_host(**OWNS), {"blocked": blocked().blocked}, (OPEN, "")),
+        (of_host(**OWNS), {"loading_disabled": True}, (SHUT, "modules-disabled")),
+        (of_host(**OWNS), {"available": ()}, (NOT, "module-missing")),
+        (of_host(kinds=("net",), **OWNS), {}, (NOT, "module-not-loaded")),
+        (of_host(**{**OWNS, "syscalls": Syscalls(mode="filter")}), {}, (UNKNOWN, "seccomp")),
+        (of_host(**{**OWNS, "capabilities": None}), {}, (UNKNOWN, "capability")),
+    ],
+)
+def test_a_container_that_loads_modules_itself(box, changes, expected):
+    """It needs no alias and heeds no modprobe.d; what no module gets past holds for it, too."""
+    host = facts(box, modules=modules(aliases=ELSEWHERE, **changes))
+    assert reach("net/tipc/socket.c", "tipc", box, host=host) == expected
+
+
 def test_without_new_privileges_the_bounding_set_is_out_of_reach():
     """A container whose processes have nothing and can gain nothing is not counted as having its bounding set."""
     changes = {"effective": (), "uid": 65534, "no_new_privileges": True}
