@@ -14,7 +14,7 @@ import click
 from kmend.agent.facts import host_facts
 from kmend.kit.cache import cache_root
 from kmend.kit.errors import InputError
-from kmend.kit.files import write_atomic
+from kmend.kit.files import write_atomic, write_problem
 from kmend.kit.printable import printable
 from kmend.model import facts as model
 from kmend.model import wire
@@ -98,15 +98,29 @@ def facts(root: Path, out: Path | None, as_json: bool) -> None:
     """
     found = facts_of(None, root)
     if out is not None:
-        # No secret is meant to be in it, but labels and command lines are the owners' own words.
-        write_atomic(out, _json(found), mode=_SECRET)
+        save(found, out)
     if as_json:
         click.echo(_json(found), nl=False)
         return
-    for line in _summary(found):
-        click.echo(line)
-    if out is not None:
-        click.echo(f"Saved in {out}.")
+    click.echo(told(found, out))
+
+
+def save(found: Facts, out: Path) -> None:
+    """Write facts into a file that only its owner can read.
+
+    Raises:
+        MachineError: It cannot be written.
+    """
+    try:
+        # No secret is meant to be in it, but labels and command lines are the owners' own words.
+        write_atomic(out, _json(found), mode=_SECRET)
+    except OSError as error:
+        raise write_problem(out, error) from error
+
+
+def told(found: Facts, out: Path | None) -> str:
+    """What was seen, in short, and where it was saved."""
+    return "\n".join((*_summary(found), *((f"Saved in {out}.",) if out else ())))
 
 
 def _json(found: Facts) -> str:

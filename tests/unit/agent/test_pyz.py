@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from kmend.agent.checkin import CheckIns
+from kmend.cli.facts import load_facts
+from kmend.model import wire
 from makers.cve_records import record, write_records
 from makers.fleet_server import TOKEN, fake_server
 from makers.machine import FakeMachine
@@ -121,6 +123,23 @@ def test_it_looks_at_its_host(agent_file, machine):
     reports = machine.root / "var/lib/kmend/reports"
     assert (reports / "audit.json").exists()
     assert json.loads((reports / "not-here.json").read_text()) == {"build_id": KERNEL.build_id, "cves": []}
+
+
+def test_it_says_what_it_sees(agent_file, machine, tmp_path):
+    """The facts of its host, as JSON, in words, and as a file that the judging verbs read."""
+    saved = tmp_path / "facts.json"
+    done = run(agent_file, machine, "facts", "-o", saved)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert KERNEL.version in done.stdout
+    assert done.stdout.endswith(f"Saved in {saved}.\n")
+    found = load_facts(saved)
+    assert found.kernel.build_id == KERNEL.build_id
+    answer = json.loads(run(agent_file, machine, "facts", "--json").stdout)
+    assert answer["kernel"] == wire.plain(found)["kernel"]
+    nowhere = machine.root / "file"
+    nowhere.touch()
+    done = run(agent_file, machine, "facts", "-o", nowhere / "x", "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["kind"]) == (1, "MachineError")
 
 
 def test_the_file_holds_the_agent_only(agent_file):

@@ -17,6 +17,7 @@ import click
 
 from kmend import __version__
 from kmend.agent.apply import Host
+from kmend.agent.config import Paths
 from kmend.agent.look import BACKGROUND, keep, save_look
 from kmend.cli.agent import texts
 from kmend.cli.agent.answer import Answer, answer_with, host_of, json_option
@@ -54,6 +55,31 @@ def look(machine: Path, *, background: bool, as_json: bool) -> int:
         with lock(host.paths.looking, what="kmend agent look"):
             made = _look(host)
         return Answer(made, texts.look_text(made))
+
+    return answer_with(work, as_json=as_json)
+
+
+@click.command("facts")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the facts as JSON in this file."
+)
+@json_option
+@click.pass_obj
+def facts(machine: Path, *, out: Path | None, as_json: bool) -> int:
+    """Look at this host, and say or save what was seen, to be judged elsewhere.
+
+    `kmend audit --facts FILE` and `kmend exposure --facts FILE` do it on a machine that has all of kmend. Nothing
+    is started or changed here. Run it as root: what the caller may not see is listed as unseen.
+    """
+
+    def work() -> Answer:
+        from kmend.cli.facts import facts_of, save, told  # noqa: PLC0415 - as the head of this file says
+
+        os.environ.setdefault("XDG_CACHE_HOME", str(Paths(root=machine).cache))
+        found = facts_of(None, machine)
+        if out is not None:
+            save(found, out)
+        return Answer(found, told(found, out))
 
     return answer_with(work, as_json=as_json)
 

@@ -36,7 +36,7 @@ def agent(context: click.Context, machine: Path) -> None:
     context.obj = machine
 
 
-for command in (*looking.VERBS, *server.VERBS, look.look):
+for command in (*looking.VERBS, *server.VERBS, look.look, look.facts):
     agent.add_command(command)
 
 
