@@ -16,7 +16,7 @@ demo: setup  ## the main job: one fix from source to a running container host; D
 test: setup check  ## all tests, real kernels included
 	$(BIN)/pytest
 
-setup: $(STAMP)
+setup: $(STAMP)  ## .venv with every library, and the Debian packages that are missing
 
 $(STAMP): requirements.txt pyproject.toml packaging/setup
 	packaging/setup $(PYTHON) $(VENV)
@@ -50,5 +50,5 @@ lock:  ## write requirements.txt anew from pyproject.toml: hashes, no addresses
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header -c requirements.txt pyproject.toml -o requirements-agent.txt
 
-clean:
+clean:  ## remove build/ and dist/; .venv and downloads stay
 	rm -rf build dist

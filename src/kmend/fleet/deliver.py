@@ -165,18 +165,41 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
 def _connect(host: str, port: int, ends: float) -> socket.socket:
     """A connection to the first of a host's addresses that takes it; all of them together have one end."""
     failed: OSError | None = None
-    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for address in _addresses(host, port, ends):
         left = ends - time.monotonic()
         if left <= 0:
             raise _too_late()
         try:
-            line = socket.create_connection((str(address[0]), port), timeout=min(_PATIENCE, left))
+            line = socket.create_connection((address, port), timeout=min(_PATIENCE, left))
         except OSError as error:
             failed = error
         else:
             line.settimeout(_PATIENCE)
             return line
     raise failed or OSError(f"{host} has no address")
+
+
+def _addresses(host: str, port: int, ends: float) -> list[str]:
+    """A host's addresses. The resolver has no limit of its own, so it is left alone when it takes too long."""
+    found: list[str] = []
+    failed: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            found.extend(
+                str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            )
+        except OSError as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(max(0.0, ends - time.monotonic()))
+    if asking.is_alive():
+        raise _too_late()
+    if failed:
+        raise failed[0]
+    return found
 
 
 def _too_late() -> TimeoutError:

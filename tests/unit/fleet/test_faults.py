@@ -120,6 +120,7 @@ def test_a_full_disk(small_disk, tmp_path):
             acknowledged.append(str(number))
             continue
         check_away(answer)
+        assert "disk" in answer.json()["detail"]
         refused += 1
         if refused == 3:
             break

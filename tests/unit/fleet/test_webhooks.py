@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import threading
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
@@ -202,6 +203,29 @@ def test_who_draws_out_the_beginning_of_tls_is_left(server, monkeypatch):
     (one,) = server.ask("GET", f"/webhooks/{name}/deliveries").json()["items"]
     assert "no answer: none in 0.5 s" in one["error"]
     assert not heard.is_set()
+
+
+def test_a_name_that_nobody_looks_up_in_time_is_left(server, receiver, monkeypatch):
+    """The resolver's own patience may be longer than ours."""
+    monkeypatch.setattr("kmend.fleet.deliver._AT_MOST", 0.5)
+    goes_on = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: goes_on.wait(60) and [])
+    name = make(server, receiver)[0]
+    server.ask("POST", f"/webhooks/{name}/test")
+    send(server)
+    goes_on.set()
+    (one,) = server.ask("GET", f"/webhooks/{name}/deliveries").json()["items"]
+    assert "no answer: none in 0.5 s" in one["error"]
+
+
+def test_a_name_that_does_not_exist(server):
+    """What the resolver says stands in the log."""
+    made = server.ask("POST", "/webhooks", json={"name": "x", "url": "http://nobody.invalid/"}).json()
+    name = made["webhook"]["id"]
+    server.ask("POST", f"/webhooks/{name}/test")
+    send(server)
+    (one,) = server.ask("GET", f"/webhooks/{name}/deliveries").json()["items"]
+    assert one["error"].startswith("no answer: [Errno")
 
 
 def test_what_one_server_took_another_does_not(server, receiver, address):

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from kmend.fleet.acts import UnknownError
+from kmend.fleet.store.database import DiskFullError
 from kmend.kit.errors import BusyError, InputError, KmendError, MachineError
 from kmend.model import wire
 from kmend.model.protocol import Problem
@@ -55,7 +56,7 @@ def problem_for(error: KmendError) -> Response:
 
 def told(error: KmendError) -> KmendError:
     """What everybody may read of an error: what exactly is wrong with the database is for the log."""
-    if isinstance(error, MachineError):
+    if isinstance(error, MachineError) and not isinstance(error, DiskFullError):
         return KmendError("The server cannot reach its database.", hint="Try again a little later.")
     return error
 

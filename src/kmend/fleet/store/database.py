@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,8 @@ from kmend.kit.errors import BusyError, InputError, MachineError
 _log = logging.getLogger(__name__)
 _PATIENCE = 10
 """Seconds to wait for another writer, or for a connection."""
+_DISK_FULL = "53100"
+"""SQLSTATE disk_full; PostgreSQL manual, appendix A."""
 _HINT = "Give sqlite:///FILE or postgresql://USER@HOST/NAME."
 
 
@@ -166,9 +169,23 @@ def answering() -> Iterator[None]:
         raise
 
 
+class DiskFullError(MachineError):
+    """The database has no more room; nothing was written."""
+
+
+def _is_full(cause: BaseException) -> bool:
+    """SQLITE_FULL, or PostgreSQL's disk_full."""
+    code = getattr(cause, "sqlite_errorcode", None)
+    return (code is not None and code & 0xFF == sqlite3.SQLITE_FULL) or getattr(
+        cause, "sqlstate", None
+    ) == _DISK_FULL
+
+
 def _no_answer(error: Exception) -> MachineError:
     # The reason alone: the whole error has the statement's values, and they are nobody's business.
     cause = getattr(error, "orig", None) or error
     reason = (str(cause).strip().splitlines() or ["no answer"])[0]
     _log.warning("the database: %s", reason)
+    if _is_full(cause):
+        return DiskFullError("The disk of the server's database is full.", hint="Make room on it, and try again.")
     return MachineError(f"The database cannot be used: {reason}.", hint="Try again when it answers.")
