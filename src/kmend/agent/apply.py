@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from kmend.agent.config import Paths
+from kmend.agent.config import Paths, called
 from kmend.agent.settings import Settings
 from kmend.agent.soak import LinuxSurroundings, Surroundings, begin
 from kmend.agent.state import BY_HAND, mark_of, quarantine, released, save_state
@@ -264,7 +264,7 @@ def _take_out(host: Host, name: str) -> None:
     if not _wait(host, lambda: not _present(name, host)):
         raise MachineError(
             f"{name} is not out after {host.transition_timeout:g} s: {_blockers(host, enabled=False)[1]}.",
-            hint="Nothing is forced. Run `kmend agent status`, and try again later.",
+            hint=f"Nothing is forced. Run `{called()} status`, and try again later.",
         )
     if name in loaded_modules(host.root) and not _remove(host, name):
         raise MachineError(f"{name} is disabled, but the kernel still uses the module.")

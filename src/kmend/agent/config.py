@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +17,11 @@ from kmend.model import wire
 from kmend.trust.download import Limits, open_source
 from kmend.trust.layout import check_channel
 from kmend.trust.repository import check_root
+
+
+def called() -> str:
+    """How this program is called here: the one file has a name of its own."""
+    return "kmend-agent" if Path(sys.argv[0]).name.startswith("kmend-agent") else "kmend agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +215,7 @@ def load_config(paths: Paths) -> AgentConfig:
     except FileNotFoundError:
         raise InputError(
             "This host is not enrolled.",
-            hint="Run `kmend agent init --root root.json --repo URL --channel stable`.",
+            hint=f"Run `{called()} init --root root.json --repo URL --channel stable`.",
         ) from None
 
 

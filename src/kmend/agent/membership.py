@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from kmend.agent.config import Paths
+from kmend.agent.config import Paths, called
 from kmend.agent.server import Link, ServerError, refused
 from kmend.agent.settings import Settings
 from kmend.kit.errors import InputError
@@ -256,7 +256,7 @@ def _read(path: Path) -> Membership | None:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Run as root.") from None
     except InputError as error:
-        error.hint = "Enrol this host again: `kmend agent enroll --force`."
+        error.hint = f"Enrol this host again: `{called()} enroll --force`."
         raise
 
 

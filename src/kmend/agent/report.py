@@ -7,7 +7,7 @@ from dataclasses import replace
 from kmend import __version__
 from kmend.agent.apply import Host
 from kmend.agent.attempt import last_failure
-from kmend.agent.config import load_config, switched_off
+from kmend.agent.config import called, load_config, switched_off
 from kmend.agent.decide import running_number
 from kmend.agent.orders import Fleet, other_channel
 from kmend.agent.settings import UpdatePolicy
@@ -95,7 +95,7 @@ def _by_enrolment(host: Host, fleet: Fleet) -> str:
     if host.settings.update_policy == UpdatePolicy.LOCAL:
         return 'update_policy is "local": this host goes by its own copy of the repository'
     if not host.paths.config.exists():
-        return "the agent has no repository yet (kmend agent init)"
+        return f"the agent has no repository yet ({called()} init)"
     channel = host.settings.channel or load_config(host.paths).channel
     return other_channel(fleet.offer, channel) if fleet.offer else ""
 

@@ -18,7 +18,9 @@ from kmend.kit.errors import InputError
 from kmend.trust.download import Limits, open_source
 from kmend.trust.layout import check_channel
 
-_HINT = "docs/reference/agent-config.md describes the file."
+_HINT = (
+    "docs/reference/agent-config.md describes the file; with the package it lies below /usr/share/doc/kmend-agent."
+)
 _BLOCKED = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kmend.agent.apply import Host, Loaded, apply, finish_interrupted, unload
 from kmend.agent.attempt import attempt
-from kmend.agent.config import Switch, load_config, load_pinned_root, switched_off
+from kmend.agent.config import Switch, called, load_config, load_pinned_root, switched_off
 from kmend.agent.decide import Decision, Verdict, decide, in_time, latest_wanted
 from kmend.agent.last import note_failure, note_success
 from kmend.agent.metrics import publish
 from kmend.agent.orders import Order, Rule, order_of
 from kmend.agent.settings import Settings, UpdatePolicy
-from kmend.agent.state import after_reboot, load_state, orderly_boot, save_state
+from kmend.agent.state import after_reboot, load_state, orderly_boot, released, save_state
 from kmend.agent.view import PatchInfo
 from kmend.agent.watching import WHAT, watch
 from kmend.kit.errors import BusyError, InputError, KmendError, MachineError, TrustError
@@ -155,11 +155,24 @@ def _load(host: Host, limits: Limits | None, *, despite_quarantine: bool) -> tup
             f"Livepatch {decision.offered} is not loaded: {decision.because}.",
             hint="Unload them first, or leave this host to whoever loaded them.",
         )
+    if despite_quarantine and decision.verdict == Verdict.WITHHELD:
+        return _lifted(host, state, decision), None
     if offer.repository is None or decision.verdict != Verdict.AVAILABLE or decision.offered is None:
         return decision, None
     with attempt(host, build_id=running.kernel.build_id, number=decision.offered):
         verified = offer.repository.fetch(running.kernel, number=offer.number)
         return decision, apply(verified, host, state) if verified else None
+
+
+def _lifted(host: Host, state: AgentState, decision: Decision) -> Decision:
+    """The decision, with the quarantine lifted for which the server may hold the livepatch back."""
+    mark = (decision.kernel.build_id, decision.offered or 0)
+    lifted = released(state, mark)
+    if lifted == state:
+        return decision
+    save_state(host.paths, lifted)
+    because = f"{decision.because}. The quarantine is lifted here, and the server hears of it at the next check-in"
+    return replace(decision, because=because)
 
 
 def fetch_copy(host: Host, *, limits: Limits | None = None) -> Decision:
@@ -228,7 +241,7 @@ def _offer(
     if not host.paths.copy.is_dir() and policy == UpdatePolicy.LOCAL:
         raise InputError(
             'This host has no copy of its own yet, and update_policy is "local".',
-            hint="Run `kmend agent fetch` where the repository can be reached.",
+            hint=f"Run `{called()} fetch` where the repository can be reached.",
         )
     if policy == UpdatePolicy.LOCAL:
         return look(str(host.paths.copy))

@@ -44,6 +44,8 @@ _MEANING = {
     Refusal.UNREACHABLE: "could not be fetched",
 }
 
+_BAD_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+"""As OpenSSL says it."""
 _HINTS = {
     Refusal.EXPIRED: "Run `kmend release refresh` where the keys are, and check this machine's clock.",
     Refusal.ROLLED_BACK: "The mirror may be stale. If the repository was set up anew, enrol this host again.",
@@ -59,6 +61,10 @@ def refused(reason: Refusal, *, what: str, detail: str = "") -> TrustError:
     hint = _HINTS.get(
         reason, "Nothing of it was used. Try again; if it stays, look at the repository or its mirror."
     )
+    if _BAD_CERTIFICATE in detail:
+        hint = (
+            "Name who signed its certificate, or that one itself if self-made: ca_file in /etc/kmend/agent.toml."
+        )
     return TrustError(f"{what} {_MEANING.get(reason, 'is refused')}{tail}.", hint=hint, reason=reason)
 
 

@@ -9,9 +9,10 @@ import pytest
 import uvicorn
 from click.testing import CliRunner
 
-from kmend.agent import membership, view
+from kmend.agent import membership, sync, view
 from kmend.agent.checkin import CheckIns
 from kmend.agent.daemon import Daemon
+from kmend.agent.decide import Verdict
 from kmend.agent.look import load_look
 from kmend.agent.server import Link, ServerError
 from kmend.agent.settings import Settings
@@ -200,6 +201,26 @@ def test_a_quarantine_stops_the_rollout(joined, made):
     assert joined.rollout(rollout).state == RolloutState.STOPPED
     assert "is stopped: stopped by itself" in view.status(joined.machines["rest"].host()).server.offer.because
     assert joined.machines["rest"].loaded == []
+
+
+def test_what_a_person_unloaded_is_loaded_again(joined, made):
+    """The server holds back what is quarantined on a host, until it hears that the quarantine is lifted."""
+    joined.host("canary", made, ring="canary")
+    joined.turn("canary")
+    rollout = joined.begin()
+    assert joined.turn("canary") == ["kmend_1"]
+    host = joined.machines["canary"].host()
+    sync.unload_now(host, hold=True)
+    assert joined.turn("canary") == []
+    assert joined.turn("canary") == []
+    decision = sync.update(host, despite_quarantine=True).decision
+    assert decision.verdict == Verdict.WITHHELD
+    assert "unloaded by hand. The quarantine is lifted here" in decision.because
+    assert "lifted" not in sync.update(host, despite_quarantine=True).decision.because
+    assert joined.turn("canary") == []
+    assert "stopped by itself" in view.status(host).server.offer.because
+    joined.people.send(Rollout, "POST", f"/rollouts/{rollout}/resume", Reason())
+    assert joined.turn("canary") == ["kmend_1"]
 
 
 def test_a_rollback_takes_it_out_again(joined, made):

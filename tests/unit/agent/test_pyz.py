@@ -95,7 +95,7 @@ def test_a_host_that_is_not_enrolled(agent_file, machine):
     done = run(agent_file, machine, "check")
     assert done.returncode == 1
     assert "not enrolled" in done.stderr
-    assert "kmend agent init" in done.stderr
+    assert "kmend-agent init" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["no-such-verb"], ["update", "--no-such-option"], ["init"]])

@@ -20,6 +20,7 @@ from kmend.agent import sync
 from kmend.agent.decide import Verdict
 from kmend.agent.settings import Settings
 from kmend.trust.download import Limits, Network, open_source
+from kmend.trust.refusal import Refusal, refused
 
 QUICK = Limits(connect=2, silence=2, total=5)
 
@@ -156,5 +157,10 @@ def test_a_private_authority(serve, tmp_path, monkeypatch):
     for network in (None, Network(ca_file=str(other)), Network(ca_file=str(tmp_path / "none.pem"))):
         with pytest.raises(DownloadError):
             download(place, network)
+    with pytest.raises(DownloadError) as unknown:
+        download(place, None)
+    told = refused(Refusal.UNREACHABLE, what="the repository", detail=str(unknown.value))
+    assert "ca_file" in told.hint
+    assert "ca_file" not in refused(Refusal.UNREACHABLE, what="the repository", detail="refused").hint
     monkeypatch.setenv("SSL_CERT_FILE", str(mine))
     assert download(place, None) == b"x"
