@@ -21,6 +21,8 @@ _DEBIAN = {
     "buster": "debian 10", "bullseye": "debian 11", "bookworm": "debian 12", "trixie": "debian 13",
     "forky": "debian 14", "sid": "debian sid",
 }  # fmt: skip
+_IDS = {"Rocky Linux": "rocky"}
+"""Ecosystems whose os-release(5) has another ID."""
 _LIMIT = 512 << 20
 _HINT = "Give the Debian security tracker's data/json, or OSV records (a .json, a folder or a .zip of them)."
 
@@ -92,11 +94,24 @@ def _of_osv(record: dict[str, Any]) -> Iterator[Advisory]:
         package = affected.get("package") if isinstance(affected, dict) else None
         if not isinstance(package, dict):
             continue
-        kind, _, release = str(package.get("ecosystem", "")).partition(":")
+        release = _release(str(package.get("ecosystem", "")))
         for cve in sorted(cves):
-            yield Advisory(
-                cve, str(package.get("name", "")), f"{kind.lower()} {release}".strip(), _fixed(affected)
-            )
+            yield Advisory(cve, str(package.get("name", "")), release, _fixed(affected))
+
+
+def _release(ecosystem: str) -> str:
+    """ID and VERSION_ID of os-release(5) for OSV's name of a release: ``Ubuntu:22.04:LTS`` is ``ubuntu 22.04``.
+
+    Variants, such as ``Ubuntu:Pro:…``, keep a name that no os-release has: it does not say who uses them.
+    """
+    name, _, release = ecosystem.partition(":")
+    if name == "Alpine":
+        release = release.removeprefix("v")
+    elif name == "Ubuntu":
+        release = release.removesuffix(":LTS")
+    elif name == "openSUSE" and release.startswith("Leap "):
+        name, release = "openSUSE-Leap", release.removeprefix("Leap ")
+    return f"{_IDS.get(name, name.lower())} {release}".strip()
 
 
 def _fixed(affected: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kmend.audit.check import Advisory
-from kmend.audit.versions import debian_compare
+from kmend.audit.versions import COMPARE, debian_compare
 from kmend.model.facts import Package
 
 
@@ -20,29 +20,34 @@ def said_of(
             (package.name, package.version),
         )
     ):
-        found += [(one, version) for one in advisories.get(name, ()) if one.release in {distribution, ""}]
+        found += [(one, version) for one in advisories.get(name, ()) if _speaks_of(one, distribution)]
     return tuple(found)
 
 
-def is_closed(advisory: Advisory, version: str) -> bool:
-    """Whether a version has the fix."""
-    return bool(advisory.fixed) and (advisory.fixed == "0" or debian_compare(version, advisory.fixed) >= 0)
+def is_closed(advisory: Advisory, version: str, *, kind: str) -> bool:
+    """Whether a version of a package of some kind (``Package.origin``) has the fix."""
+    if not advisory.fixed or advisory.fixed == "0":
+        return bool(advisory.fixed)
+    return COMPARE.get(kind, debian_compare)(version, advisory.fixed) >= 0
 
 
 def open_holes(
     packages: Iterable[Package], distribution: str, advisories: Mapping[str, tuple[Advisory, ...]]
 ) -> tuple[str, ...] | None:
     """``CVE (package)``: each hole that a newer package closes; None when nothing is said of the distribution."""
-    name = distribution.partition(" ")[0]
-    if not any(one.release in {distribution, ""} for all_of in advisories.values() for one in all_of):
+    if not any(_speaks_of(one, distribution) for all_of in advisories.values() for one in all_of):
         return None
-    if name not in {"debian", "ubuntu"}:
-        return None  # their versions are counted in another way
     return tuple(
         dict.fromkeys(
             f"{one.cve} ({package.name})"
             for package in packages
             for one, version in said_of(package, distribution, advisories)
-            if one.fixed and not is_closed(one, version)
+            if one.fixed and not is_closed(one, version, kind=package.origin)
         )
     )
+
+
+def _speaks_of(advisory: Advisory, distribution: str) -> bool:
+    """Whether an advisory's release is a distribution's: one of 9 is one of 9.3, a name alone of all."""
+    release = advisory.release
+    return release in {distribution, ""} or distribution.startswith((f"{release}.", f"{release} "))

@@ -185,7 +185,7 @@ class Package:
     source: str = ""
     source_version: str = ""
     origin: str = ""
-    """``deb``, ``apk``; whose version rules hold."""
+    """``deb``, ``apk``, ``rpm``; whose version rules hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

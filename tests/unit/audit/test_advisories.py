@@ -8,7 +8,9 @@ import pytest
 
 from kmend.audit import advisories
 from kmend.audit.check import Advisory
+from kmend.audit.packages import open_holes
 from kmend.kit.errors import InputError
+from kmend.model.facts import Package
 
 TRACKER = {
     "runc": {
@@ -55,6 +57,49 @@ def test_osv_records(tmp_path: Path, form: str):
     else:
         path.write_text(json.dumps([OSV] if form == "list" else OSV))
     assert advisories.read(path) == {"runc": (FIXED,)}
+
+
+@pytest.mark.parametrize(
+    ("ecosystem", "release"),
+    [
+        ("Debian:12", "debian 12"),
+        ("Debian", "debian"),
+        ("Ubuntu:22.04:LTS", "ubuntu 22.04"),
+        ("Ubuntu:23.10", "ubuntu 23.10"),
+        ("Ubuntu:Pro:18.04:LTS", "ubuntu Pro:18.04"),
+        ("Alpine:v3.19", "alpine 3.19"),
+        ("Rocky Linux:9", "rocky 9"),
+        ("AlmaLinux:9", "almalinux 9"),
+        ("openSUSE:Leap 15.5", "opensuse-leap 15.5"),
+        ("Wolfi", "wolfi"),
+    ],
+)
+def test_osv_names_of_releases(tmp_path: Path, ecosystem: str, release: str):
+    """As os-release(5) has them."""
+    record = json.loads(json.dumps(OSV).replace("Debian:12", ecosystem))
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    assert advisories.read(tmp_path / "a.json")["runc"][0].release == release
+
+
+@pytest.mark.parametrize(
+    ("distribution", "kind", "said", "version", "holes"),
+    [
+        ("alpine 3.19.1", "apk", ("alpine 3.19", "1.2.3-r1"), "1.2.3-r0", 1),
+        ("alpine 3.19.1", "apk", ("alpine 3.19", "1.2.3-r1"), "1.2.3-r1", 0),
+        ("alpine 3.19.1", "apk", ("alpine 3.19", "1.2.3-r1"), "1.2_rc1-r4", 1),
+        ("alpine 3.19.1", "apk", ("alpine 3.1", "1.2.3-r1"), "1.2.3-r0", None),
+        ("rocky 9.3", "rpm", ("rocky 9", "1:1.2-3.el9_3"), "1:1.2-3.el9", 1),
+        ("rocky 9.3", "rpm", ("rocky 9", "0:1.2-3.el9_3"), "1.2-3.el9_3", 0),
+        ("wolfi 20230201", "apk", ("wolfi", "2-r1"), "2-r0", 1),
+        ("ubuntu 22.04", "deb", ("ubuntu 22.04", "1.1-0ubuntu1"), "1.1-0ubuntu0.1", 1),
+        ("debian 12", "deb", ("debian 1", "2"), "1", None),
+    ],
+)
+def test_packages_are_judged_by_the_rules_of_their_kind(distribution, kind, said, version, holes):
+    """Of a release that the image's is one of; None where nothing is said of it."""
+    package = Package(name="p", version=version, source="p", source_version=version, origin=kind)
+    found = open_holes([package], distribution, {"p": (Advisory("CVE-2024-1", "p", *said),)})
+    assert (found if found is None else len(found)) == holes
 
 
 @pytest.mark.parametrize(

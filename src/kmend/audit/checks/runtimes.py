@@ -76,7 +76,7 @@ def _by_package(program: Program, hole: Hole, case: Case) -> _State | None:
     package = _package(program, case)
     for advisory, version in said_of(package, case.facts.distribution, case.advisories):
         if advisory.cve == hole.cve:
-            closed = is_closed(advisory, version)
+            closed = is_closed(advisory, version, kind=package.origin)
             return _State(hole, closed, f"{package.name}: {advisory.fixed or 'no fix yet'}, says the advisory")
     fixed = dict(hole.packages).get(case.facts.distribution)
     if fixed and _by_distribution(program) and program.package_version:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kmend.linux.facts import packages as databases
 from kmend.linux.facts.host import distribution_in
 from kmend.linux.facts.look import Look
+from kmend.linux.facts.rpm import OLDER
 from kmend.linux.facts.walked import Walked
 from kmend.model.facts import Image, Package
 
@@ -69,40 +70,45 @@ class Layers:
     def _with_content(self, image: Image, layers: list[tuple[str, Look]], what: str) -> Image:
         """Layers come from the top down."""
         release = next((text for path in _RELEASES if (text := self._text(layers, path))), "")
-        found = self._packages(layers)
-        if found is None:
-            self._look.miss(f"{what}:packages", self._why(layers))
+        found = self._packages(layers, what)
         special = self._special(layers)
         if special is None:
             self._look.miss(f"{what}:set-user-id", "the time, or the number of files, for walking layers was over")
         return replace(image, distribution=distribution_in(release), packages=found, set_user_id=special)
 
-    def _why(self, layers: list[tuple[str, Look]]) -> str:
-        has_rpm = any(self._top(layers, path) for path in databases.RPM)
-        return (
-            "it has an rpm database, which is not read" if has_rpm else "it has no package database that is known"
-        )
-
     def _text(self, layers: list[tuple[str, Look]], path: str) -> str:
         found = self._top(layers, path)
         return found[1].text(path, limit=_RELEASE) if found and stat.S_ISREG(found[2].st_mode) else ""
 
-    def _packages(self, layers: list[tuple[str, Look]]) -> tuple[Package, ...] | None:
-        for path in (databases.STATUS, *databases.APK):
+    def _packages(self, layers: list[tuple[str, Look]], what: str) -> tuple[Package, ...] | None:
+        """None, with a note, where no database is known, or the one that is there cannot be read."""
+        for path in databases.READERS:
             found = self._top(layers, path)
-            if found and (packages := self._database(found[1], path, found[2])) is not None:
-                return packages
-        return self._many_files(layers)
+            try:
+                if found and (packages := self._database(found[1], path, found[2])) is not None:
+                    return packages
+            except ValueError as error:
+                self._look.miss(f"{what}:packages", f"{path} cannot be read: {error}")
+                return None
+        many = self._many_files(layers)
+        if many is None:
+            older = [path for path in OLDER if self._top(layers, path)]
+            self._look.miss(f"{what}:packages", databases.why_not(older))
+        return many
 
     def _database(self, layer: Look, path: str, status: os.stat_result) -> tuple[Package, ...] | None:
-        """The packages in one file, which many images may share."""
+        """The packages in one file, which many images may share.
+
+        Raises:
+            ValueError: It is no such database.
+        """
         key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         if key not in self._parsed:
-            content = layer.read(path, limit=databases.LIMIT)
+            reader = databases.READERS[path]
+            content = layer.read(path, limit=reader.limit)
             if content is None:
                 return None
-            parse = databases.dpkg if path == databases.STATUS else databases.apk
-            self._parsed[key] = parse(content)
+            self._parsed[key] = reader.parse(content)
         return self._parsed[key]
 
     def _many_files(self, layers: list[tuple[str, Look]]) -> tuple[Package, ...] | None:

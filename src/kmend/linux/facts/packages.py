@@ -1,23 +1,23 @@
-"""Installed packages: dpkg's status files and apk's database, of a host or of an image's layers."""
+"""Installed packages: dpkg's status files, apk's and rpm's databases, of a host or of an image's layers."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from kmend.linux.facts.look import Look
+from kmend.linux.facts.rpm import LIMIT as RPM_LIMIT
+from kmend.linux.facts.rpm import OLDER as OLDER_RPM
+from kmend.linux.facts.rpm import PATHS as RPM
+from kmend.linux.facts.rpm import rpm
 from kmend.model.facts import Package
 
 STATUS = "var/lib/dpkg/status"
 STATUS_FOLDER = "var/lib/dpkg/status.d"
 """Images without dpkg (distroless) have one file a package here."""
 APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
-RPM = (
-    "var/lib/rpm/rpmdb.sqlite",
-    "usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "var/lib/rpm/Packages",
-    "var/lib/rpm/Packages.db",
-)
 LIMIT = 32 << 20
 _FIELD = re.compile(rb"^(Package|Status|Version|Source): (.*)$", re.MULTILINE)
 _SOURCE = re.compile(r"(\S+)(?: \((.*)\))?")
@@ -25,17 +25,25 @@ _INSTALLED = b" installed"
 
 
 def packages(look: Look) -> tuple[Package, ...] | None:
-    """All packages of a host; None, with a note, where no database is known."""
-    content = look.read(STATUS, limit=LIMIT)
-    if content is not None:
-        return dpkg(content)
-    for path in APK:
-        content = look.read(path, limit=LIMIT)
-        if content is not None:
-            return apk(content)
-    kind = "an rpm database, which is not read" if any(look.stat(path) for path in RPM) else "no package database"
-    look.miss("packages", f"there is {kind}")
+    """All packages of a host; None, with a note, where no database is known, or none can be read."""
+    why = why_not([path for path in OLDER_RPM if look.stat(path)])
+    for path, reader in READERS.items():
+        content = look.read(path, limit=reader.limit)
+        if content is None:
+            continue
+        try:
+            return reader.parse(content)
+        except ValueError as error:
+            why = f"{path} cannot be read: {error}"
+    look.miss("packages", why)
     return None
+
+
+def why_not(older: Collection[str]) -> str:
+    """Why there are no packages, when no database could be read; ``older`` are rpm's of old that are there."""
+    if older:
+        return "there is a database of an older rpm (Berkeley DB or ndb), which is not read"
+    return "there is no package database that is known"
 
 
 def dpkg(content: bytes, *, complete: bool = True) -> tuple[Package, ...]:
@@ -80,3 +88,15 @@ def apk(content: bytes) -> tuple[Package, ...]:
 def _word(value: bytes) -> str:
     """Text that is kept once, however many images hold it."""
     return sys.intern(value.decode(errors="replace").strip())
+
+
+class Reader(NamedTuple):
+    """How one kind of database is read."""
+
+    parse: Callable[[bytes], tuple[Package, ...]]
+    """Raises ValueError where it is none."""
+    limit: int = LIMIT
+
+
+READERS = {STATUS: Reader(dpkg), **dict.fromkeys(APK, Reader(apk)), **dict.fromkeys(RPM, Reader(rpm, RPM_LIMIT))}
+"""Place → how it is read; the first that is there counts."""

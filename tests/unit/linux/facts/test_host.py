@@ -269,13 +269,15 @@ def test_dpkg_status_knows_what_is_installed():
 
 
 def test_host_without_a_known_package_database_says_so(host):
-    """Of rpm it is said that it is not read."""
+    """Of older rpm's it is said that they are not read, of a damaged one what is wrong."""
     (host.root / "var/lib/dpkg/status").unlink()
     found = look(host)
     assert found.packages is None
-    assert why(found, "packages") == "there is no package database"
+    assert why(found, "packages") == "there is no package database that is known"
+    host.write("var/lib/rpm/Packages", "x")
+    assert "older rpm" in why(look(host), "packages")
     host.write("usr/lib/sysimage/rpm/rpmdb.sqlite", "x")
-    assert "rpm" in why(look(host), "packages")
+    assert "rpmdb.sqlite cannot be read: the database is damaged" in why(look(host), "packages")
 
 
 def test_livepatch_that_the_agent_did_not_load_has_unknown_cves(host):

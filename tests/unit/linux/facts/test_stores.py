@@ -132,9 +132,12 @@ def test_what_cannot_be_told_is_said(host):
     image, found = seen(host)
     assert image.packages is None
     assert any("no package database" in one.why for one in found.unseen)
+    host.write(f"{LAYERS}/l0/diff/var/lib/rpm/Packages.db", "x")
+    _, found = seen(host)
+    assert any("older rpm" in one.why for one in found.unseen)
     host.write(f"{LAYERS}/l0/diff/var/lib/rpm/rpmdb.sqlite", "x")
     _, found = seen(host)
-    assert any("rpm database" in one.why for one in found.unseen)
+    assert any("the database is damaged" in one.why for one in found.unseen)
     image, found = seen(host, limits=Limits(walk_seconds=0))
     assert image.set_user_id is None
     assert any(one.what == f"image:{IMAGE}:set-user-id" for one in found.unseen)
