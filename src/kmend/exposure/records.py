@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kmend.kit.cache import cache_root
@@ -176,11 +176,18 @@ def _files(affected: Any) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for part in affected:
         for name in part.get("programFiles", ()):
-            path = PurePosixPath(name)
-            if not isinstance(name, str) or path.is_absolute() or ".." in path.parts or not path.parts:
+            if name not in found and not _is_inside(name):
                 raise ValueError(f"it names a file that is not allowed ({name!r})")
             found[name] = None
     return tuple(found)
+
+
+def _is_inside(name: Any) -> bool:
+    """Whether a text names a file below a source tree."""
+    if not isinstance(name, str) or name.startswith("/"):
+        return False
+    parts = set(name.split("/"))
+    return ".." not in parts and bool(parts - {"", "."})
 
 
 def _severity(metrics: Any) -> tuple[str, float, str]:
@@ -245,13 +252,13 @@ def _members(path: Path, wanted: Collection[str] | None, *, kind: str = "") -> I
             raise SourceError(f"The archive {path} cannot be read: {error}", hint=_HINT) from None
 
 
-def _is_wanted(path: PurePosixPath, wanted: Collection[str] | None) -> bool:
-    match = _NAME.fullmatch(path.name)
-    return (
-        match is not None
-        and (wanted is None or match[1] in wanted)
-        and path.parent.parent.name in {"published", ""}
-    )
+def _name_if_wanted(path: str, wanted: Collection[str] | None) -> str:
+    """A file's own name, if it is a record's; empty otherwise."""
+    folders, _, name = path.rpartition("/")
+    match = _NAME.fullmatch(name)
+    above = folders.rpartition("/")[0].rpartition("/")[2]
+    good = match is not None and (wanted is None or match[1] in wanted) and above in {"published", "", "."}
+    return name if good else ""
 
 
 def _of_folder(path: Path, wanted: Collection[str] | None, kind: str) -> Iterator[tuple[str, bytes]]:
@@ -259,7 +266,7 @@ def _of_folder(path: Path, wanted: Collection[str] | None, kind: str) -> Iterato
     if not published.is_dir():
         raise InputError(f"{path} is no clone of the kernel CNA's repository (no cve/published).", hint=_HINT)
     for file in sorted(published.glob(f"*/CVE-*{kind}"), key=str):
-        if _is_wanted(PurePosixPath(file.relative_to(path)), wanted) and file.is_file():
+        if _name_if_wanted(file.relative_to(path).as_posix(), wanted) and file.is_file():
             if file.stat().st_size > _SIZE_LIMIT:
                 raise InputError(f"{file} is larger than {_SIZE_LIMIT >> 20} MiB.")
             yield file.name, file.read_bytes()
@@ -268,9 +275,9 @@ def _of_folder(path: Path, wanted: Collection[str] | None, kind: str) -> Iterato
 def _of_zip(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            place = PurePosixPath(info.filename)
-            if not info.is_dir() and info.file_size <= _SIZE_LIMIT and _is_wanted(place, wanted):
-                yield place.name, archive.read(info)
+            name = _name_if_wanted(info.filename, wanted)
+            if name and not info.is_dir() and info.file_size <= _SIZE_LIMIT:
+                yield name, archive.read(info)
 
 
 def _of_tar(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
@@ -288,8 +295,8 @@ def _of_tar(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, b
 def _of_plain_tar(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path) as archive:
         for member in archive:
-            place = PurePosixPath(member.name)
-            if member.isfile() and member.size <= _SIZE_LIMIT and _is_wanted(place, wanted):
+            name = _name_if_wanted(member.name, wanted)
+            if name and member.isfile() and member.size <= _SIZE_LIMIT:
                 file = archive.extractfile(member)
                 if file is not None:
-                    yield place.name, file.read()
+                    yield name, file.read()
