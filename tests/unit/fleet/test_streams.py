@@ -172,7 +172,8 @@ def test_nothing_is_looked_for_while_nobody_reads(site):
     streams = site.app.state.streams
     assert streams._looking is None
     with reading(site) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: to drop it closes the connection
+        assert next(lines).startswith("retry: ")
         assert streams._looking is not None
     ended = threading.Event()
     for _ in range(500):
