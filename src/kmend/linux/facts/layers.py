@@ -17,7 +17,6 @@ from typing import NamedTuple
 from kmend.linux.facts import packages as databases
 from kmend.linux.facts.host import distribution_in
 from kmend.linux.facts.look import Look
-from kmend.linux.facts.rpm import OLDER
 from kmend.linux.facts.walked import Walked
 from kmend.model.facts import Image, Package
 
@@ -92,8 +91,7 @@ class Layers:
                 return None
         many = self._many_files(layers)
         if many is None:
-            older = [path for path in OLDER if self._top(layers, path)]
-            self._look.miss(f"{what}:packages", databases.why_not(older))
+            self._look.miss(f"{what}:packages", databases.NONE_KNOWN)
         return many
 
     def _database(self, layer: Look, path: str, status: os.stat_result) -> tuple[Package, ...] | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kmend.linux.facts.look import Look
 from kmend.linux.facts.rpm import LIMIT as RPM_LIMIT
-from kmend.linux.facts.rpm import OLDER as OLDER_RPM
 from kmend.linux.facts.rpm import PATHS as RPM
 from kmend.linux.facts.rpm import rpm
 from kmend.model.facts import Package
@@ -19,6 +18,7 @@ STATUS_FOLDER = "var/lib/dpkg/status.d"
 """Images without dpkg (distroless) have one file a package here."""
 APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 LIMIT = 32 << 20
+NONE_KNOWN = "there is no package database that is known"
 _FIELD = re.compile(rb"^(Package|Status|Version|Source): (.*)$", re.MULTILINE)
 _SOURCE = re.compile(r"(\S+)(?: \((.*)\))?")
 _INSTALLED = b" installed"
@@ -26,7 +26,6 @@ _INSTALLED = b" installed"
 
 def packages(look: Look) -> tuple[Package, ...] | None:
     """All packages of a host; None, with a note, where no database is known, or none can be read."""
-    why = why_not([path for path in OLDER_RPM if look.stat(path)])
     for path, reader in READERS.items():
         content = look.read(path, limit=reader.limit)
         if content is None:
@@ -34,16 +33,10 @@ def packages(look: Look) -> tuple[Package, ...] | None:
         try:
             return reader.parse(content)
         except ValueError as error:
-            why = f"{path} cannot be read: {error}"
-    look.miss("packages", why)
+            look.miss("packages", f"{path} cannot be read: {error}")
+            return None
+    look.miss("packages", NONE_KNOWN)
     return None
-
-
-def why_not(older: Collection[str]) -> str:
-    """Why there are no packages, when no database could be read; ``older`` are rpm's of old that are there."""
-    if older:
-        return "there is a database of an older rpm (Berkeley DB or ndb), which is not read"
-    return "there is no package database that is known"
 
 
 def dpkg(content: bytes, *, complete: bool = True) -> tuple[Package, ...]:

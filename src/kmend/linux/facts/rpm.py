@@ -1,7 +1,7 @@
-"""The installed packages of an rpm database in SQLite's form, read from memory: it may be anybody's file.
+"""The installed packages of an rpm database, read from memory: it may be anybody's file.
 
 Rows hold one rpm header each, without its magic: two numbers, an index of 16-byte entries, and the store that they
-point into (rpm's docs/manual/format.md, "Header"). Databases of older rpm (Berkeley DB, ndb) are not read.
+point into (rpm's docs/manual/format.md, "Header"). The database is SQLite's, Berkeley DB's or rpm's own ndb.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kmend.linux.facts.rpm_older import berkeley, is_berkeley, is_ndb, ndb
 from kmend.model.facts import Package
 
 if TYPE_CHECKING:
     import sqlite3
 
-PATHS = ("var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite")
-OLDER = ("var/lib/rpm/Packages", "var/lib/rpm/Packages.db", "usr/lib/sysimage/rpm/Packages.db")
-LIMIT = 64 << 20
+_FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
+"""Of most; of Fedora and SUSE; of rpm-ostree."""
+PATHS = tuple(f"{folder}/{name}" for name in ("rpmdb.sqlite", "Packages.db", "Packages") for folder in _FOLDERS)
+"""The newest kind first: after a change of kind the older file may still be there."""
+LIMIT = 128 << 20
 """Bytes of a database."""
 _MOST_PACKAGES = 50_000
 _LARGEST_HEADER = 16 << 20
@@ -42,25 +45,44 @@ def rpm(content: bytes) -> tuple[Package, ...]:
     Raises:
         ValueError: It is none, or a part of it cannot be read; with the reason.
     """
+    return tuple(_packages(_rows(content)))
+
+
+def _packages(rows: Iterator[object]) -> Iterator[Package]:
+    for number, header in enumerate(rows):
+        if number >= _MOST_PACKAGES:
+            raise ValueError(f"it has more than {_MOST_PACKAGES} packages")
+        found = _package(header)
+        if found.name != _KEYS:
+            yield found
+
+
+def _rows(content: bytes) -> Iterator[object]:
+    if is_ndb(content):
+        return ndb(content)
+    if is_berkeley(content):
+        return berkeley(content)
+    return _sqlite(content)
+
+
+def _sqlite(content: bytes) -> Iterator[object]:
     import sqlite3  # noqa: PLC0415 - few hosts have such a database, and the agent is to stay small
 
     if not hasattr(sqlite3.Connection, "deserialize"):
         raise ValueError("this Python cannot read SQLite from memory")
-    image = bytearray(content)
-    if image[_WAL] == b"\2\2":
-        image[_WAL] = b"\1\1"  # one of a log that is not here, and that was written back when rpm ended
+    if content[_WAL] == b"\2\2":  # one of a log that is not here, and that was written back when rpm ended
+        content = b"".join((content[: _WAL.start], b"\1\1", content[_WAL.stop :]))
     connection = sqlite3.connect(":memory:")
     try:
-        connection.deserialize(bytes(image))
-        del image
-        return tuple(_packages(connection))
+        connection.deserialize(content)
+        yield from _table(connection)
     except (sqlite3.Error, OverflowError, MemoryError) as error:
         raise ValueError(f"the database is damaged: {error}") from None
     finally:
         connection.close()
 
 
-def _packages(connection: sqlite3.Connection) -> Iterator[Package]:
+def _table(connection: sqlite3.Connection) -> Iterator[object]:
     steps = iter(range(_MOST_STEPS))
     connection.set_progress_handler(lambda: next(steps, None) is None, _STEPS)
     connection.setlimit(_LIMIT_LENGTH, _LARGEST_HEADER)
@@ -69,12 +91,8 @@ def _packages(connection: sqlite3.Connection) -> Iterator[Package]:
     query = "SELECT count(*) FROM sqlite_master WHERE name = 'Packages' AND type = 'table' AND rootpage > 0"
     if connection.execute(query).fetchone() != (1,):
         raise ValueError("it has no table of packages")
-    for number, (header,) in enumerate(connection.execute("SELECT blob FROM Packages")):
-        if number >= _MOST_PACKAGES:
-            raise ValueError(f"it has more than {_MOST_PACKAGES} packages")
-        found = _package(header)
-        if found.name != _KEYS:
-            yield found
+    for (header,) in connection.execute("SELECT blob FROM Packages"):
+        yield header
 
 
 def _package(header: object) -> Package:

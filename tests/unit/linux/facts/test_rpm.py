@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmend.linux.facts.rpm import rpm
+from makers.rpm import GOOD, STRING, header
 
 SPEC = """\
 Name: {name}
@@ -25,7 +26,6 @@ Nothing.
 {more}
 %files
 """
-STRING, INT32 = 6, 4
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def database(tmp_path_factory):
         subprocess.run(["rpmbuild", "-bb", *define, spec], check=True, capture_output=True)
     packages = sorted(folder.rglob("RPMS/**/*.rpm"))
     assert len(packages) == 3
-    install = ["rpm", "--dbpath", folder / "db", "--define", "_db_backend sqlite", "--root", folder / "root"]
     (folder / "root").mkdir()
+    install = ["rpm", "--dbpath", folder / "db", "--define", "_db_backend sqlite", "--root", folder / "root"]
     subprocess.run([*install, "-i", "--justdb", "--nodeps", *packages], check=True, capture_output=True)
     return next(folder.rglob("rpmdb.sqlite")).read_bytes()
 
@@ -58,17 +58,6 @@ def test_what_the_real_rpm_installed(database):
         "kmend-made-libs": ("3:1.2~rc1-1.el9", "kmend-made", "rpm"),
         "plain": ("7-1.el9", "plain", "rpm"),
     }
-
-
-def header(**texts):
-    """A header of some tags."""
-    tags = {"name": 1000, "version": 1001, "release": 1002, "source": 1044, "epoch": 1003}
-    index, store = b"", b""
-    for name, value in texts.items():
-        kind = INT32 if isinstance(value, int) else STRING
-        index += struct.pack(">IIII", tags[name], kind, len(store), 1)
-        store += struct.pack(">I", value) if isinstance(value, int) else value.encode() + b"\0"
-    return struct.pack(">II", len(texts), len(store)) + index + store
 
 
 def made(tmp_path, *rows, schema="CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB)", wal=False):
@@ -90,9 +79,6 @@ def made(tmp_path, *rows, schema="CREATE TABLE Packages (hnum INTEGER PRIMARY KE
 def many(tmp_path_factory):
     """A good one of fifty rows."""
     return made(tmp_path_factory.mktemp("many"), *[GOOD] * 50)
-
-
-GOOD = header(name="bash", version="5.1", release="2.el9", source="bash-5.1-2.el9.src.rpm", epoch=1)
 
 
 @pytest.mark.parametrize("wal", [False, True])

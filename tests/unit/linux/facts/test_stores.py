@@ -128,13 +128,13 @@ def test_alpine_and_files_of_single_packages(host):
 
 
 def test_what_cannot_be_told_is_said(host):
-    """No database, an rpm one, layers that are not there, no time to walk."""
+    """No database, a damaged one, layers that are not there, no time to walk."""
     image, found = seen(host)
     assert image.packages is None
     assert any("no package database" in one.why for one in found.unseen)
-    host.write(f"{LAYERS}/l0/diff/var/lib/rpm/Packages.db", "x")
+    host.write(f"{LAYERS}/l0/diff/var/lib/rpm/Packages.db", "RpmP")
     _, found = seen(host)
-    assert any("older rpm" in one.why for one in found.unseen)
+    assert any("Packages.db cannot be read: the database is cut off" in one.why for one in found.unseen)
     host.write(f"{LAYERS}/l0/diff/var/lib/rpm/rpmdb.sqlite", "x")
     _, found = seen(host)
     assert any("the database is damaged" in one.why for one in found.unseen)
