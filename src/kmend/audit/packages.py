@@ -8,6 +8,8 @@ from kmend.audit.check import Advisory
 from kmend.audit.versions import COMPARE, debian_compare
 from kmend.model.facts import Package
 
+_MODULE = ".module"
+
 
 def said_of(
     package: Package, distribution: str, advisories: Mapping[str, tuple[Advisory, ...]]
@@ -20,8 +22,17 @@ def said_of(
             (package.name, package.version),
         )
     ):
-        found += [(one, version) for one in advisories.get(name, ()) if _speaks_of(one, distribution)]
+        found += [
+            (one, version)
+            for one in advisories.get(name, ())
+            if _speaks_of(one, distribution) and _of_one_stream(one, version)
+        ]
     return tuple(found)
+
+
+def _of_one_stream(advisory: Advisory, version: str) -> bool:
+    """Not so when one is a module's build of Red Hat's kind (``.module+el8…``) and the other is none."""
+    return not advisory.fixed or (_MODULE in advisory.fixed) == (_MODULE in version)
 
 
 def is_closed(advisory: Advisory, version: str, *, kind: str) -> bool:
