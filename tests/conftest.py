@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -8,6 +10,10 @@ from makers.machine import FakeMachine
 # A busy machine is no fault of the code.
 settings.register_profile("kmend", deadline=None)
 settings.load_profile("kmend")
+
+# What a shell starts in the background ignores Ctrl-C, and so would the programs that tests send it to.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
