@@ -41,15 +41,16 @@ def served(folder):
         server.shutdown()
 
 
-def install_podman(vm, folder):
-    """Install Podman and what it needs in a guest that reaches ``served(folder)``."""
+def install_podman(vm, folder, *, also=()):
+    """Install Podman, other packages, and what they need in a guest that reaches ``served(folder)``."""
     status = folder / "status"
     status.write_text(vm.must(["cat", "/var/lib/dpkg/status"]))
     (folder / "partial").mkdir()
     options = (f"Dir::State::status={status}", f"Dir::Cache::archives={folder}", "Debug::NoLocking=1")
     words = [word for option in options for word in ("-o", option)]
+    words += ["-qq", "-y", "--no-install-recommends", "--download-only"]
     subprocess.run(
-        ["apt-get", *words, "-qq", "-y", "--no-install-recommends", "--download-only", "install", *PACKAGES],
+        ["apt-get", *words, "install", *PACKAGES, *also],
         check=True,
         capture_output=True,
     )

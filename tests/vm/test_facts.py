@@ -10,6 +10,7 @@ from kmend.kit.progress import Silent
 from kmend.lab.host import container_host
 from kmend.linux.facts.processes import names
 from kmend.model.facts import EngineKind
+from makers.guest_cri import PACKAGES, make_pods, start_cri
 from makers.guest_facts import AGENT, facts_of_guest, make_agent
 from makers.guest_podman import install_podman, served
 
@@ -34,6 +35,23 @@ DOCKER = {
     ),
     "plain": ("--device", "/dev/null:/dev/nothing"),
 }
+LAB = {"image": "docker.io/library/kmend-lab:latest", "command": SLEEP}
+PODS = [
+    {
+        "namespace": "shop",
+        "name": "web",
+        "containers": [
+            {"name": "app", **LAB, "user": 1234, "drop": ["ALL"], "mounts": {"/host-etc": "/etc"}},
+            {"name": "side", **LAB, "unconfined": True, "add": ["NET_ADMIN"]},
+        ],
+    },
+    {
+        "namespace": "kube-system",
+        "name": "net",
+        "host_network": True,
+        "containers": [{"name": "agent", **LAB, "privileged": True}],
+    },
+]
 DOCKERFILE = """\
 FROM kmend-lab
 RUN /bin/busybox cp /bin/busybox /bin/su && /bin/busybox chmod 4755 /bin/su /bin/beat && \
@@ -53,8 +71,9 @@ def guest(kit, tmp_path_factory):
     with served(folder) as port, container_host(kit, forward_port=port, progress=Silent()) as vm:
         start_docker(vm)
         start_containerd(vm)
-        install_podman(vm, folder)
+        install_podman(vm, folder, also=PACKAGES)
         start_podman(vm)
+        start_cri(vm)
         shell(vm, "cp /usr/bin/crun /usr/local/bin/crun")
         vm.put(AGENT, make_agent(tmp_path_factory.mktemp("agent")))
         yield vm
@@ -100,7 +119,13 @@ def start_podman(vm):
 
 
 @pytest.fixture(scope="module")
-def facts(guest):
+def pods(guest):
+    """Ids of what runs in Kubernetes' way, by ``pod`` and ``pod/container``."""
+    return make_pods(guest, PODS)
+
+
+@pytest.fixture(scope="module")
+def facts(guest, pods):
     """What the collector saw."""
     return facts_of_guest(guest)
 
@@ -185,6 +210,36 @@ def test_containerd_is_seen(facts):
     assert other.digest.startswith("sha256:")
     assert "CAP_SYS_ADMIN" in other.capabilities
     assert "CAP_SYS_ADMIN" not in one.capabilities
+
+
+def test_pods_are_seen(guest, facts, pods):
+    """As the runtime made them for a kubelet: names, pods, rights, network; the pods' own processes, too."""
+    by_id = {one.id: one for one in facts.containers}
+    found = {name: by_id[key] for name, key in pods.items()}
+    app, side, agent = found["web/app"], found["web/side"], found["net/agent"]
+    assert [(one.name, one.pod, one.state) for one in found.values()] == [
+        ("POD", "shop/web", "running"),
+        ("app", "shop/web", "running"),
+        ("side", "shop/web", "running"),
+        ("POD", "kube-system/net", "running"),
+        ("agent", "kube-system/net", "running"),
+    ]
+    assert {one.engine for one in found.values()} == {EngineKind.CONTAINERD}
+    assert {one.image for one in (app, side, agent)} == {LAB["image"]}
+    assert all(one.digest.startswith("sha256:") for one in (app, side, agent))
+    assert (app.uid, app.user, app.capabilities) == (1234, "1234:0", ())
+    assert "CAP_NET_ADMIN" in side.capabilities
+    assert app.syscalls.mode == "filter"
+    assert "mount" not in app.syscalls.allowed
+    assert (side.syscalls.mode, agent.syscalls.mode) == ("disabled", "disabled")
+    assert [agent.network, app.network] == ["host", ""]
+    assert ("/etc", "/host-etc") in {(mount.source, mount.target) for mount in app.binds}
+    assert [one.privileged for one in found.values()] == [False, False, False, False, True]
+    assert "/proc/kcore" in app.masked_paths
+    assert agent.masked_paths == ()
+    assert {app.image_id, agent.image_id} <= {one.id for one in facts.images}
+    assert app.cgroup.startswith("/kubepods/besteffort/podweb")
+    assert guest.must(["cat", f"/proc/{app.pid}/comm"]).strip() == "busybox"
 
 
 def test_images_are_what_their_layers_hold(guest, facts):

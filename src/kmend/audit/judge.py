@@ -15,6 +15,7 @@ from kmend.model.finding import Area, AuditReport, Finding, Outcome, Rule, Score
 _WEIGHTS = (1, 3, 6, 10)
 _COUNTED = (Outcome.PASS, Outcome.NOT_APPLICABLE)
 _ORDER = list(Outcome)
+_SHORTEST_ID = 4
 
 
 def audit(
@@ -68,7 +69,9 @@ def only_containers(case: Case, wanted: Iterable[str]) -> Case | None:
 
 
 def _is_called(one: Container, name: str) -> bool:
-    return name in {one.name.lstrip("/"), one.name, one.pod} or (len(name) > 3 and one.id.startswith(name))  # noqa: PLR2004
+    if len(name) >= _SHORTEST_ID and one.id.startswith(name):
+        return True
+    return name in {one.title, one.name.lstrip("/"), one.name, one.pod}
 
 
 def _findings(check: Check, case: Case) -> Iterator[Finding]:

@@ -15,9 +15,8 @@ _LONGEST_NUMBER = 20
 
 def container_name(one: Container) -> str:
     """Its name and the begin of its id: ``container web (1a2b3c4d5e6f)``."""
-    name = one.name.lstrip("/")
     short = one.id[:_SHORT]
-    return f"container {name} ({short})" if name and name != one.id else f"container {short}"
+    return f"container {one.title} ({short})" if one.title and one.title != one.id else f"container {short}"
 
 
 def image_name(one: Image) -> str:

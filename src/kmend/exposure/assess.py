@@ -34,7 +34,7 @@ class Asked:
     newer: tuple[Newer, ...] = ()
     """Kernels that are installed and newer than the one that runs."""
     container: str = ""
-    """Only this one, by name or id."""
+    """Only this one, by name or id; or those of this pod."""
     cve: str = ""
     """Only this one."""
     missing: tuple[str, ...] = ()

@@ -403,6 +403,12 @@ class Container:
     engine_says: tuple[Setting, ...] = ()
     """More of the engine's own words, flat, that single checks read (``HostConfig.PidMode``, …)."""
 
+    @property
+    def title(self) -> str:
+        """What people call it: its name, of a pod's container ``namespace/pod/name``."""
+        name = self.name.lstrip("/")
+        return f"{self.pod}/{name}" if self.pod else name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:

@@ -95,6 +95,8 @@ def _read_only(one: Container, _: Case) -> Verdict:
 
 
 def _restart(one: Container, _: Case) -> Verdict:
+    if one.pod:
+        return not_here("The kubelet restarts it, as its pod says.")
     if not one.restart:
         return unknown("Its restart policy was not seen.")
     name, _colon, times = one.restart.partition(":")
@@ -155,6 +157,8 @@ def _pinned(one: Container, case: Case) -> Verdict:
 
 
 def _default_bridge(one: Container, _: Case) -> Verdict:
+    if one.pod and one.engine != EngineKind.DOCKER:
+        return not_here("Its network is that of its pod.")
     if not one.network:
         return unknown("Its network was not seen.")
     on_it = one.network in {"default", "bridge", "docker0"} and one.engine == EngineKind.DOCKER

@@ -55,7 +55,7 @@ _VIEWS: dict[str, Callable[[AuditReport], str]] = {
     "--check", "checks", multiple=True, metavar="ID", help="Only this check, pattern, area or CIS number."
 )
 @click.option(
-    "--container", "containers", multiple=True, metavar="NAME", help="Only this container, by name or id."
+    "--container", "containers", multiple=True, metavar="NAME", help="Only this container, by name, id or pod."
 )
 @click.option("--waivers", "waivers_file", type=_FILE, help="TOML file of what is accepted, why, and until when.")
 @click.option(

@@ -135,7 +135,7 @@ def exposure_by(facts: Facts, given: Given, *, progress: Progress) -> Exposure:
     )
     found = assess(facts, asked)
     if given.container and not (found.containers or found.left_out):
-        names = ", ".join(sorted(one.name for one in facts.containers)[:10]) or "none"
+        names = ", ".join(sorted(one.title for one in facts.containers)[:10]) or "none"
         raise InputError(f"There is no container {given.container} here.", hint=f"There are: {names}.")
     return found
 

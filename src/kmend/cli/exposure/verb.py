@@ -27,7 +27,7 @@ _MOST = 40
 
 @click.command()
 @given_options
-@click.option("--container", default="", metavar="NAME", help="Only this container, by name or id.")
+@click.option("--container", default="", metavar="NAME", help="Only this container, by name, id or pod.")
 @click.option("--cve", default="", metavar="CVE-…", help="Only this CVE, with all its evidence.")
 @click.option("--all", "everything", is_flag=True, help="List every open CVE, not only the first ones.")
 @click.option("--json", "form", flag_value="json", help="Print everything as JSON.")

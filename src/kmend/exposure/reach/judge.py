@@ -46,7 +46,7 @@ class Judge:
     def __init__(self, facts: Facts, *, only: str = "") -> None:
         self._host = HostView(facts)
         names = container_names(facts.containers)
-        kept = [one for one in facts.containers if not only or only in {one.name, one.id, names[one.id]}]
+        kept = [one for one in facts.containers if not only or only in {one.name, one.pod, one.id, names[one.id]}]
         boxes = {names[one.id]: Box(one, self._host) for one in kept}
         self.left_out = tuple(sorted(name for name, box in boxes.items() if _is_left_out(box)))
         alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
@@ -134,9 +134,9 @@ def container_names(containers: tuple[Container, ...]) -> dict[str, str]:
     """Id → a name that no other container has."""
     count: dict[str, int] = defaultdict(int)
     for one in containers:
-        count[one.name] += 1
+        count[one.title] += 1
     return {
-        one.id: one.name if one.name and count[one.name] == 1 else f"{one.name}@{one.id[:12]}"
+        one.id: one.title if one.title and count[one.title] == 1 else f"{one.title}@{one.id[:12]}"
         for one in containers
     }
 

@@ -7,6 +7,7 @@ Source: containerd's metadata store (io.containerd.metadata.v1.bolt/meta.db), it
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BLOB = 4 << 20
 _SNAPSHOTTER = b"overlayfs"
 _DOCKER_NAMESPACE = b"moby"
+_CRI_CONTAINER = b"io.cri-containerd.container.metadata"
+_CRI_POD = b"io.cri-containerd.sandbox.metadata"
 _MOST_LAYERS = 500
 
 
@@ -75,7 +78,7 @@ def images(look: Look, folders: tuple[str, ...]) -> Iterator[Image]:
 
 
 def with_records(look: Look, folders: tuple[str, ...], found: tuple[Container, ...]) -> tuple[Container, ...]:
-    """Containers of containerd's with the image, runtime and labels that its metadata says."""
+    """Containers of containerd's with what its metadata says: image, runtime, labels; more of those of pods."""
     wanted = {one.id for one in found if one.engine is EngineKind.CONTAINERD}
     records: dict[str, Container] = {}
     for folder in folders if wanted else ():
@@ -91,6 +94,8 @@ def _joined(one: Container, record: Container) -> Container:
     return replace(
         one,
         image=one.image or record.image,
+        image_id=one.image_id or record.image_id,
+        privileged=record.privileged if one.privileged is None else one.privileged,
         digest=one.digest or record.digest,
         runtime=one.runtime or record.runtime,
         labels=one.labels or record.labels,
@@ -141,11 +146,14 @@ def _containers(store: _Store, wanted: set[str]) -> Iterator[Container]:
             record = records.bucket(key)
             image = record.text(b"image")
             labels = record.bucket(b"labels").values
+            image_id, privileged = _of_cri(record.bucket(b"extensions").values, store.look, key)
             yield Container(
                 id=key.decode(errors="replace"),
                 name="",
                 engine=EngineKind.CONTAINERD,
                 image=image,
+                image_id=image_id,
+                privileged=privileged,
                 digest=names.bucket(image.encode(), b"target").text(b"digest"),
                 runtime=record.bucket(b"runtime").text(b"name"),
                 labels=tuple(
@@ -153,6 +161,24 @@ def _containers(store: _Store, wanted: set[str]) -> Iterator[Container]:
                     for name, value in sorted(labels.items())
                 ),
             )
+
+
+def _of_cri(extensions: dict[bytes, bytes], look: Look, key: bytes) -> tuple[str, bool | None]:
+    """Id of the image, and whether it is privileged, as the CRI was asked for; a pod's own process never is."""
+    if _CRI_POD in extensions:
+        return "", False
+    # A protocol buffer's Any: the name of a type, and JSON.
+    _, brace, rest = extensions.get(_CRI_CONTAINER, b"").partition(b"{")
+    if not brace:
+        return "", None
+    what = f"container:{key.decode(errors='replace')}:cri"
+    try:
+        said = Said(json.loads(brace + rest), look, what)
+    except (ValueError, RecursionError) as error:
+        look.miss(what, f"its metadata is no JSON: {error}")
+        return "", None
+    asked = said.at("Metadata", "Config", "linux", "security_context")
+    return said.text("Metadata", "ImageRef"), bool(asked.flag("privileged"))
 
 
 def _images(store: _Store) -> Iterator[Image]:

@@ -26,7 +26,7 @@ def reach(file, holder, box, *, host=None, from_network=False):
     """Reach and gate of one container to a file that some object holds."""
     place = Place(Presence.BUILT_IN if holder == "vmlinux" else Presence.MODULE, ((file, (holder,)),))
     (found,) = Judge(host or facts(box)).reach((file,), place, from_network=from_network)
-    assert found.containers == (box.name,)
+    assert found.containers == (box.title,)
     assert found.evidence
     assert found.gate == "" or found.gate in GATES
     return found.reach, found.gate

@@ -328,6 +328,35 @@ def test_containerd_is_known_by_its_files(tmp_path, inline):
     assert one.socket == "/run/containerd/containerd.sock"
 
 
+CRI = b"\n\x36example/store/container/Metadata\x12\x9e\x05"
+ASKED = {"ImageRef": "sha256:" + identity(7), "Config": {"linux": {"security_context": {"privileged": True}}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "expected"),
+    [
+        ("container", json.dumps({"Metadata": ASKED}), (True, ASKED["ImageRef"])),
+        ("container", json.dumps({"Metadata": {"ImageRef": "a", "Config": {}}}), (False, "a")),
+        ("container", json.dumps({"Metadata": {"ImageRef": 7, "Config": {"linux": "x"}}}), (False, "")),
+        ("container", "{", (None, "")),
+        ("container", '{"a":' * 100_000, (None, "")),
+        ("container", "", (None, "")),
+        ("sandbox", json.dumps({"Metadata": ASKED}), (False, "")),
+        ("other", "{}", (None, "")),
+    ],
+)
+def test_what_a_kubelet_asked_for(tmp_path, kind, said, expected):
+    """By the metadata of containerd's CRI: whether a container is privileged, and its image."""
+    host = ContainerHost(tmp_path)
+    extensions = {f"io.cri-containerd.{kind}.metadata".encode(): CRI + said.encode()}
+    record = {b"image": b"registry.example/a:1", b"extensions": extensions}
+    made = Maker(inline=False).database({b"v1": {b"k8s.io": {b"containers": {b"web": record}}}})
+    host.write("var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db", made)
+    host.container("web", pid=100, engine="k8s.io")
+    (one,) = collect(host.root, now=NOW).containers
+    assert (one.privileged, one.image_id) == expected
+
+
 @settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_database_is_an_error_or_readable(tmp_path_factory, data):
