@@ -24,6 +24,8 @@ class Verdict(NamedTuple):
     """When it is not the rule's."""
     remedy: str = ""
     """When the rule's can be said more exactly."""
+    in_pod: bool = False
+    """Whether it is about a container of a Kubernetes pod."""
 
 
 class Advisory(NamedTuple):
@@ -188,7 +190,7 @@ def of_containers(decide: Callable[[Container, Case], Verdict]) -> Judge:
 
     def judge(case: Case) -> Iterator[Verdict]:
         for one in case.containers:
-            yield decide(one, case)._replace(subject=container_name(one))
+            yield decide(one, case)._replace(subject=container_name(one), in_pod=bool(one.pod))
         if not case.containers:
             yield not_here("No container runs.")
 

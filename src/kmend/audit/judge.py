@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from kmend.audit.check import Case, Check, Verdict
+from kmend.audit.pods import remedy_for_pods
 from kmend.audit.waivers import Waiver, reason_for
 from kmend.model.facts import Container
 from kmend.model.finding import Area, AuditReport, Finding, Outcome, Rule, Score
@@ -95,8 +96,13 @@ def _finding(rule: Rule, verdict: Verdict) -> Finding:
         outcome=verdict.outcome,
         subject=verdict.subject,
         evidence=verdict.evidence,
-        remedy=(verdict.remedy or rule.remedy) if failed else "",
+        remedy=_remedy(rule, verdict) if failed else "",
     )
+
+
+def _remedy(rule: Rule, verdict: Verdict) -> str:
+    of_pods = remedy_for_pods(rule.id) if verdict.in_pod else ""
+    return verdict.remedy or of_pods or rule.remedy
 
 
 def _together(rule: Rule, verdicts: list[Verdict]) -> Finding:

@@ -8,6 +8,8 @@ import pytest
 
 from kmend.audit.check import Advisory, Case, Demand
 from kmend.audit.checks.files import PLACES
+from kmend.audit.judge import audit
+from kmend.audit.pods import REMEDIES
 from kmend.audit.registry import CHECKS
 from kmend.model.facts import (
     Alias,
@@ -514,6 +516,26 @@ def test_every_rule_says_what_it_asks_where_from_and_what_to_do():
         assert one.rule.source
         assert one.rule.remedy
     assert {one.rule.area for one in CHECKS} == set(Area)
+
+
+def test_what_to_do_in_a_pod():
+    """A pod's container is told of by its pod, and the remedy is the pod's field; every such check is there."""
+    assert set(REMEDIES) <= set(RULES)
+    for pod in ("shop/web", ""):
+        for change, check, inside, outside in (
+            (
+                {"privileged": True},
+                "container-privileged",
+                "`securityContext.privileged: false`",
+                "`--privileged`",
+            ),
+            ({"capabilities": ("CAP_SYS_TIME",)}, "container-capabilities", "capabilities.add", "--cap-add"),
+        ):
+            facts = with_container(right_host(), pod=pod, **change)
+            report = audit(case_of(facts), CHECKS, version="1", now=NOW)
+            (found,) = [one for one in report.findings if one.check == check and one.outcome is Outcome.FAIL]
+            assert (inside in found.remedy, outside in found.remedy) == (bool(pod), not pod)
+            assert found.subject.startswith(f"container {pod}/web (" if pod else "container web (")
 
 
 def test_a_program_is_watched_where_it_is():
