@@ -76,7 +76,7 @@ def container(one, pod):
     if "user" in one:
         security += part(5, number(1, one["user"]))
     if not one.get("privileged"):
-        security += b"".join(part(12, path) for path in MASKED) + b"".join(part(13, path) for path in READ_ONLY)
+        security += b"".join(part(13, path) for path in MASKED) + b"".join(part(14, path) for path in READ_ONLY)
     security += part(15, number(1, UNCONFINED) if one.get("unconfined") else b"")
     return (
         part(1, part(1, one["name"]))
