@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,23 +15,9 @@ from typing import Any
 
 from kmend.audit.check import Advisory
 from kmend.kit.errors import InputError
+from kmend.linux.releases import of_osv, of_tracker
 from kmend.model.fix import CVE_ID
 
-_DEBIAN = {
-    "buster": "debian 10", "bullseye": "debian 11", "bookworm": "debian 12", "trixie": "debian 13",
-    "forky": "debian 14", "sid": "debian sid",
-}  # fmt: skip
-_IDS = {"Rocky Linux": "rocky", "Azure Linux": "azurelinux", "Photon OS": "photon"}
-"""Ecosystems whose os-release(5) has another ID."""
-_PRODUCTS = (
-    (re.compile(r"Red Hat:enterprise_linux:(\d+)(?:::\w+)?"), "rhel {}"),
-    (re.compile(r"SUSE:Linux Enterprise (?:Server|Module for [\w ]+?) (\d+)(?: SP(\d+))?"), "sles {}.{}"),
-    (re.compile(r"SUSE:Linux Enterprise Desktop (\d+)(?: SP(\d+))?"), "sled {}.{}"),
-    (re.compile(r"SUSE:Linux Enterprise Micro (\d+)\.(\d+)"), "sle-micro {}.{}"),
-    (re.compile(r"openSUSE:Leap (\d+)\.(\d+)"), "opensuse-leap {}.{}"),
-    (re.compile(r"openSUSE:Tumbleweed"), "opensuse-tumbleweed"),
-)
-"""Ecosystems that are named by products; modules of SUSE are part of every server."""
 _LIMIT = 512 << 20
 _HINT = "Give the Debian security tracker's data/json, or OSV records (a .json, a folder or a .zip of them)."
 
@@ -94,7 +79,7 @@ def _of_tracker(packages: dict[str, Any]) -> Iterator[Advisory]:
                     and CVE_ID.fullmatch(cve)
                 ):
                     fixed = str(state.get("fixed_version") or "") if state.get("status") == "resolved" else ""
-                    yield Advisory(cve, package, _DEBIAN.get(release) or release, fixed)
+                    yield Advisory(cve, package, of_tracker(release), fixed)
 
 
 def _of_osv(record: dict[str, Any]) -> Iterator[Advisory]:
@@ -104,26 +89,9 @@ def _of_osv(record: dict[str, Any]) -> Iterator[Advisory]:
         package = affected.get("package") if isinstance(affected, dict) else None
         if not isinstance(package, dict):
             continue
-        release = _release(str(package.get("ecosystem", "")))
+        release = of_osv(str(package.get("ecosystem", "")))
         for cve in sorted(cves):
             yield Advisory(cve, str(package.get("name", "")), release, _fixed(affected))
-
-
-def _release(ecosystem: str) -> str:
-    """ID and VERSION_ID of os-release(5) for OSV's name of a release: ``Ubuntu:22.04:LTS`` is ``ubuntu 22.04``.
-
-    Variants that are paid for by themselves, such as ``Ubuntu:Pro:…`` or ``…-LTSS``, keep a name that no
-    os-release has: it does not say who uses them.
-    """
-    for pattern, form in _PRODUCTS:
-        if match := pattern.fullmatch(ecosystem):
-            return form.format(*(part or "0" for part in match.groups()))
-    name, _, release = ecosystem.partition(":")
-    if name == "Alpine":
-        release = release.removeprefix("v")
-    elif name == "Ubuntu":
-        release = release.removesuffix(":LTS")
-    return f"{_IDS.get(name, name.lower())} {release}".strip()
 
 
 def _fixed(affected: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kmend.audit.check import Advisory
-from kmend.audit.versions import COMPARE, debian_compare
+from kmend.linux.releases import is_of
+from kmend.linux.versions import COMPARE, debian_compare
 from kmend.model.facts import Package
 
 _MODULE = ".module"
@@ -25,7 +26,7 @@ def said_of(
         found += [
             (one, version)
             for one in advisories.get(name, ())
-            if _speaks_of(one, distribution) and _of_one_stream(one, version)
+            if is_of(one.release, distribution) and _of_one_stream(one, version)
         ]
     return tuple(found)
 
@@ -46,7 +47,7 @@ def open_holes(
     packages: Iterable[Package], distribution: str, advisories: Mapping[str, tuple[Advisory, ...]]
 ) -> tuple[str, ...] | None:
     """``CVE (package)``: each hole that a newer package closes; None when nothing is said of the distribution."""
-    if not any(_speaks_of(one, distribution) for all_of in advisories.values() for one in all_of):
+    if not any(is_of(one.release, distribution) for all_of in advisories.values() for one in all_of):
         return None
     return tuple(
         dict.fromkeys(
@@ -56,9 +57,3 @@ def open_holes(
             if one.fixed and not is_closed(one, version, kind=package.origin)
         )
     )
-
-
-def _speaks_of(advisory: Advisory, distribution: str) -> bool:
-    """Whether an advisory's release is a distribution's: one of 9 is one of 9.3, a name alone of all."""
-    release = advisory.release
-    return release in {distribution, ""} or distribution.startswith((f"{release}.", f"{release} "))

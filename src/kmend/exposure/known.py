@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kmend.exposure import advisories, versions
 from kmend.exposure.presence import Finder
-from kmend.exposure.verdicts import Known
+from kmend.exposure.verdicts import Known, Takes
 from kmend.kit.errors import InputError
 from kmend.linux.changelog import ChangelogItem
+from kmend.linux.versions import COMPARE, debian_compare
 from kmend.model.exposure import Evidence, KernelFiles
 from kmend.model.facts import Facts
 from kmend.model.livepatch import Livepatch
 
-# Distributions whose kernels are a stable release whole, with its number in the package version.
 _MACHINES = {
     "x86_64": "x86",
     "aarch64": "arm64",
@@ -24,7 +25,18 @@ _MACHINES = {
     "ppc64le": "powerpc",
     "loongarch64": "loongarch",
 }
-_FOLLOW_STABLE = ("debian", "devuan", "alpine", "arch", "fedora", "nixos")
+_WHOLE_RELEASES = frozenset((
+    "debian", "devuan", "raspbian", "kali", "alpine", "arch", "manjaro", "fedora", "opensuse-tumbleweed", "nixos",
+    "gentoo", "void", "amzn", "azurelinux", "mariner", "photon", "flatcar", "cos", "bottlerocket", "talos",
+))  # fmt: skip
+"""IDs (os-release) whose kernels are a stable release whole, with its number in the package version."""
+_ONE_SERIES = frozenset(("ubuntu", "linuxmint", "pop", "neon", "zorin", "elementary"))
+"""Those whose kernels follow one series, under the number of its first release."""
+_OWN_WAY = frozenset((
+    "rhel", "centos", "rocky", "almalinux", "ol", "scientific", "virtuozzo", "openEuler", "anolis",
+    "sles", "sled", "sle-micro", "sl-micro", "opensuse-leap", "opensuse-leap-micro",
+))  # fmt: skip
+"""Those whose kernels take over much from later ones."""
 
 
 class Statement(NamedTuple):
@@ -34,6 +46,8 @@ class Statement(NamedTuple):
     """Name of the file."""
     cves: Mapping[str, str]
     """CVE → version that closed it."""
+    still_open: Mapping[str, str] = MappingProxyType({})
+    """CVE → the later version that closes it; empty for none yet."""
 
 
 def known(
@@ -57,13 +71,19 @@ def known(
     _check_same(facts, "The file list", files.kernel.build_id if files else "")
     _check_same(facts, "The manifest", manifest.kernel.build_id if manifest else "")
     closed: dict[str, Evidence] = {}
+    said_open: dict[str, Evidence] = {}
     for statement in statements:
         for cve, version in statement.cves.items():
             closed.setdefault(cve, Evidence(source=statement.source, value=f"closed in {version}"))
+        for cve, version in statement.still_open.items():
+            said = f"closed in {version}, which is newer" if version else "affected, and no version closes it yet"
+            said_open.setdefault(cve, Evidence(source=statement.source, value=said))
+    kernel = facts.kernel
     return Known(
-        version=versions.upstream(facts.kernel.package_version or facts.kernel.release),
-        follows_stable=_follows_stable(facts),
+        version=kernel.stable or versions.upstream(kernel.package_version or kernel.release),
+        takes=_takes(facts),
         closed=closed,
+        said_open=said_open,
         livepatched=livepatched(facts, manifest),
         files=Finder(files) if files else None,
         machine=_MACHINES.get(facts.kernel.architecture, ""),
@@ -100,21 +120,40 @@ def of_changelog(items: Iterable[ChangelogItem], version: str, *, name: str) -> 
     return Statement(source=name, cves=cves)
 
 
-def of_advisories(path: Path, version: str, *, compare: Callable[[str, str], int]) -> Statement:
-    """What advisories say that a package version has closed.
+def of_advisories(path: Path, facts: Facts) -> Statement | None:
+    """What advisories say that the kernel's package has closed, or has not; None when they cannot be asked.
+
+    Of a distribution that takes over stable releases whole every release's fix counts that is of the same series;
+    of others only what is said of that very package in that very release.
 
     Raises:
         InputError: It is no file of advisories.
         SourceError: The archive is damaged.
     """
-    series = ".".join(version.split(".")[:2])
-    found = advisories.closed(path, older="0", newer=version, series=series, compare=compare)
-    return Statement(source=path.name, cves={one.cve: one.version for one in found})
+    version = facts.kernel.package_version
+    owner = next((one for one in facts.packages or () if one.name == facts.kernel.package), None)
+    compare = COMPARE.get(owner.origin if owner else "", debian_compare)
+    if _takes(facts) is Takes.NOTHING:
+        series = ".".join(version.split(".")[:2])
+        found = advisories.closed(path, older="0", newer=version, series=series, compare=compare)
+        return Statement(source=path.name, cves={one.cve: one.version for one in found})
+    if owner is None:
+        return None
+    names = {owner.name, (owner.source or owner.name).replace("-signed", "", 1)}
+    said = advisories.standing(
+        path, packages=names, distribution=facts.distribution, version=version, compare=compare
+    )
+    return Statement(source=path.name, cves=said.closed, still_open=said.still_open)
 
 
-def _follows_stable(facts: Facts) -> bool:
+def _takes(facts: Facts) -> Takes:
     name = facts.distribution.partition(" ")[0]
-    return name in _FOLLOW_STABLE or not (facts.kernel.package_version or facts.kernel.package)
+    if name in _WHOLE_RELEASES:
+        return Takes.NOTHING
+    if name in _ONE_SERIES:
+        return Takes.REPAIRS if facts.kernel.stable else Takes.SERIES
+    from_package = facts.kernel.package_version or facts.kernel.package
+    return Takes.ANYTHING if name in _OWN_WAY or from_package else Takes.NOTHING
 
 
 def _check_same(facts: Facts, what: str, build_id: str) -> None:

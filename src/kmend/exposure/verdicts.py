@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from kmend.exposure import versions
@@ -12,19 +13,30 @@ from kmend.exposure.records import CveRecord
 from kmend.model.exposure import Evidence, Verdict
 
 
+class Takes(StrEnum):
+    """What a kernel of this distribution has besides the release that its version names."""
+
+    NOTHING = "nothing"
+    """It is that release: upstream's, or that of a distribution that takes over stable releases whole."""
+    REPAIRS = "repairs"
+    """Repairs of its own."""
+    SERIES = "series"
+    """Some later release of the same series, and repairs of its own: the version stays at the first."""
+    ANYTHING = "anything"
+    """Whatever it takes from later kernels, with the holes in it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What is known of the kernel that runs, whatever the CVE."""
 
     version: str
     """Upstream version that it is made from: ``6.1.170``; empty when nobody knows."""
-    follows_stable: bool
-    """The version says what is in it: an upstream kernel, or a distribution that takes over stable releases whole.
-
-    Others repair without a change of the version, so that only their own statements count.
-    """
+    takes: Takes
     closed: Mapping[str, Evidence] = field(default_factory=dict)
     """CVEs that the package's version closed, and who says so."""
+    said_open: Mapping[str, Evidence] = field(default_factory=dict)
+    """CVEs that the distribution says it has not closed in this version."""
     livepatched: Mapping[str, Evidence] = field(default_factory=dict)
     """CVEs that a livepatch in effect closes."""
     files: Finder | None = None
@@ -53,10 +65,19 @@ def judge(record: CveRecord, known: Known) -> Judged:
     if record.cve in known.closed:
         return Judged(Verdict.CLOSED_BY_VERSION, (known.closed[record.cve],), _NOWHERE)
     stand = versions.stand(known.version, record.affected) if known.version else None
-    if stand is not None and not stand.affected:
+    if stand is not None and not stand.affected and _counts(stand, record, known):
         verdict = Verdict.NOT_AFFECTED if stand.introduced_later else Verdict.CLOSED_BY_VERSION
         return Judged(verdict, (_version(known, stand.because),), _NOWHERE)
     return _by_code(record, known, stand)
+
+
+def _counts(stand: versions.Stand, record: CveRecord, known: Known) -> bool:
+    """Whether the hole is not in this kernel either, when it is not in the release that its version names."""
+    if known.takes in {Takes.NOTHING, Takes.REPAIRS}:
+        return True
+    if versions.ever_affected(known.version, record.affected):
+        return False
+    return known.takes is Takes.SERIES or not stand.introduced_later
 
 
 def _by_code(record: CveRecord, known: Known, stand: versions.Stand | None) -> Judged:
@@ -67,15 +88,18 @@ def _by_code(record: CveRecord, known: Known, stand: versions.Stand | None) -> J
     said = _files_said(record, known, place)
     if place.presence is Presence.ABSENT:
         return Judged(Verdict.NOT_BUILT, (said,), place)
-    if stand is None:
+    if record.cve in known.said_open:
+        affected = known.said_open[record.cve]
+    elif stand is None:
         why = Evidence(source="record", value="it says nothing about released versions")
         return Judged(Verdict.UNKNOWN, (why, said), place)
-    if not known.follows_stable:
+    elif known.takes is not Takes.NOTHING:
         why = Evidence(
             source="version", value=f"{known.version} does not say what this distribution has taken over into it"
         )
         return Judged(Verdict.UNKNOWN, (why, said), place)
-    affected = _version(known, stand.because)
+    else:
+        affected = _version(known, stand.because)
     if known.files is not None and place.presence in {Presence.UNKNOWN, Presence.REST}:
         return Judged(Verdict.UNKNOWN, (affected, said), place)
     return Judged(Verdict.OPEN, (affected, said), place)

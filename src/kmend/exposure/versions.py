@@ -36,6 +36,15 @@ def stand(version: str, affected: tuple[Affected, ...]) -> Stand | None:
     return next((one for one in found if one.affected), found[0])
 
 
+def ever_affected(version: str, affected: tuple[Affected, ...]) -> bool:
+    """Whether any release of a version's series, ``5.15`` of ``5.15.0``, has the hole."""
+    series = ".".join(version.split(".")[:2])
+    ends = {end for one in affected for span in one.spans for end in (span.start, span.below)}
+    turns = {end for end in ends if end.startswith(f"{series}.") and _key(end)}
+    stands = (stand(one, affected) for one in {f"{series}.0", f"{series}.{_FINAL}", *turns})
+    return any(one.affected for one in stands if one)
+
+
 def _of(version: str, affected: Affected) -> Stand:
     span = next((one for one in affected.spans if _holds(version, one)), None)
     if span is None:

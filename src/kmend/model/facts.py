@@ -61,7 +61,9 @@ class KernelFacts:
     """GNU build id from /sys/kernel/notes; empty when it cannot be read."""
     package: str = ""
     package_version: str = ""
-    """Debian version of the package that holds it; empty for a kernel from no package."""
+    """Version of the package that holds it; empty for a kernel from no package."""
+    stable: str = ""
+    """The stable release that it contains, where the distribution says so (Ubuntu): ``5.15.143``."""
     command_line: tuple[str, ...] = ()
     config: tuple[Setting, ...] | None = None
     """Every CONFIG_ that is set, from /proc/config.gz or /boot/config-RELEASE; None when neither is there."""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmend.audit.versions import apk_compare, debian_compare, is_fixed, rpm_compare, upstream
+from kmend.audit.versions import is_fixed, upstream
+from kmend.linux.versions import apk_compare, debian_compare, rpm_compare
 
 ORDERED = [
     ("1.0~rc1-1", "1.0-1"), ("1.0-1", "1.0-1+deb12u1"), ("1.1.5+ds1-1", "1.1.5+ds1-1+deb12u1"), ("9", "10"),

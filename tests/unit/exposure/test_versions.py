@@ -3,7 +3,7 @@
 import pytest
 
 from kmend.exposure.records import Affected, Span
-from kmend.exposure.versions import stand, upstream
+from kmend.exposure.versions import ever_affected, stand, upstream
 from makers.exposures import USUAL
 
 # A change that only stable releases took over.
@@ -35,6 +35,23 @@ def test_spans(version, affected, is_affected, later):
     found = stand(version, affected)
     assert (found.affected, found.introduced_later) == (is_affected, later)
     assert found.because
+
+
+@pytest.mark.parametrize(
+    ("version", "affected", "expected"),
+    [
+        ("6.1.0", ONLY_STABLE, True),
+        ("6.1", ONLY_STABLE, True),
+        ("6.12.1", ONLY_STABLE, False),
+        ("6.1.190", USUAL, True),
+        ("5.2.0", USUAL, False),
+        ("8.0", USUAL, False),
+        ("6.1.0", (), False),
+    ],
+)
+def test_whether_any_release_of_a_series_has_it(version, affected, expected):
+    """Also one that took the hole over and lost it again."""
+    assert ever_affected(version, affected) is expected
 
 
 def test_one_of_several_statements_is_enough():

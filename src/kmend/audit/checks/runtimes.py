@@ -9,7 +9,8 @@ from typing import NamedTuple
 from kmend.audit.check import Case, Check, Verdict, bad, check, good, not_here, unknown
 from kmend.audit.holes import HOLES, PROGRAMS, Hole
 from kmend.audit.packages import is_closed, said_of
-from kmend.audit.versions import debian_compare, is_fixed, upstream
+from kmend.audit.versions import is_fixed, upstream
+from kmend.linux.versions import debian_compare
 from kmend.model.facts import Package, Program
 from kmend.model.finding import Area, Severity
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from kmend.audit.versions import debian_compare
 from kmend.cli.facts import facts_of, facts_options
 from kmend.exposure import kev
 from kmend.exposure.actions import Newer
@@ -163,9 +162,13 @@ def _statements(facts: Facts, given: Given, progress: Progress) -> tuple[list[St
         raise InputError(f"{given.changelog} does not know version {version} of the kernel that the host runs.")
     else:
         missing.append(f"no changelog of the kernel's package ({version}): give it with --changelog")
-    places = [local(one, progress=progress) for one in given.advisories]
-    found += [of_advisories(place, version, compare=debian_compare) for place in places]
-    return found, missing
+    for one in given.advisories:
+        statement = of_advisories(local(one, progress=progress), facts)
+        if statement:
+            found.append(statement)
+        else:
+            missing.append("the facts do not say which package the kernel is from, so no advisory was asked")
+    return found, list(dict.fromkeys(missing))
 
 
 def _own_changelog(facts: Facts, given: Given) -> Path | None:

@@ -15,7 +15,8 @@ from kmend.model.facts import KernelFacts, LoadedLivepatch, Package, Setting
 _CONFIG = 8 << 20
 _DIGITS = 11
 _PACKAGE = re.compile(r"\bDebian\s+(\d\S*)")
-_SIGNATURE = re.compile(r"Ubuntu (\d+\.\d+\.\d+-\d+\.\d+)")
+_SIGNATURE = re.compile(r"Ubuntu (?P<version>\d\S*?)-[a-z]\S* (?P<stable>\d+(?:\.\d+)+)")
+"""/proc/version_signature: the package's version, its flavour, the stable release that is in it."""
 _SET = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
 _LOCKDOWN = re.compile(r"\[(\w+)\]")
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -30,14 +31,17 @@ def kernel(look: Look, *, live: bool, packages: tuple[Package, ...] | None) -> K
     if not release:
         look.miss("kernel", "nothing says which kernel runs here" if live else "no kernel lies in /boot")
     version = look.text("proc/sys/kernel/version")
-    owner = next((one for one in packages or () if one.name == f"linux-image-{release}"), None)
+    architecture = look.text("proc/sys/kernel/arch") or _architecture(look)
+    signature = _SIGNATURE.match(look.text("proc/version_signature"))
+    owner = next((one for one in packages or () if _holds(one, release, architecture)), None)
     return KernelFacts(
         release=release,
         version=version,
-        architecture=look.text("proc/sys/kernel/arch") or _architecture(look),
+        architecture=architecture,
         build_id=note_build_id(look.read("sys/kernel/notes") or b""),
         package=owner.name if owner else "",
-        package_version=_package_version(look, version) or (owner.version if owner and not live else ""),
+        package_version=_package_version(version, signature, owner, live=live),
+        stable=signature["stable"] if signature else "",
         command_line=tuple(look.text("proc/cmdline").split()),
         config=_config(look, release),
         livepatches=_livepatches(look),
@@ -65,10 +69,29 @@ def _natural(release: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", release)]
 
 
-def _package_version(look: Look, version: str) -> str:
-    """The version of the package that the running kernel is from, in its own words."""
-    found = _PACKAGE.search(version) or _SIGNATURE.match(look.text("proc/version_signature"))
-    return found[1] if found else ""
+def _holds(package: Package, release: str, architecture: str) -> bool:
+    """Whether a package is that of the kernel: by its name; rpm's by its version, to which SUSE adds a number."""
+    if package.origin != "rpm":
+        return package.name == f"linux-image-{release}"
+    name, _, kind = package.name.partition("-")
+    if name != "kernel":
+        return False
+    if f"{package.version}.{architecture}" == release:
+        return kind in {"", "core"} or kind.endswith("-core")
+    ours = release.removesuffix(f"-{kind}")
+    return ours != release and f"{package.version}.".startswith(f"{ours}.")
+
+
+def _package_version(version: str, signature: re.Match[str] | None, owner: Package | None, *, live: bool) -> str:
+    """The version of the package that the kernel is from: in its own words, or by what is installed.
+
+    Debian's and Ubuntu's releases outlive versions, so what is installed need not be what runs; rpm's do not.
+    """
+    if found := _PACKAGE.search(version):
+        return found[1]
+    if signature:
+        return signature["version"]
+    return owner.version if owner and (owner.origin == "rpm" or not live) else ""
 
 
 def _architecture(look: Look) -> str:

@@ -12,6 +12,7 @@ import pytest
 from kmend.agent.facts import host_facts
 from kmend.linux.facts.binary import build_info
 from kmend.linux.facts.collect import collect
+from kmend.linux.facts.kernel import _holds
 from kmend.linux.facts.look import looking
 from kmend.linux.facts.packages import dpkg
 from kmend.model.facts import (
@@ -21,6 +22,7 @@ from kmend.model.facts import (
     IdRange,
     LoadedLivepatch,
     LoadedModule,
+    Package,
     Setting,
     User,
 )
@@ -80,8 +82,33 @@ def test_running_version_is_not_the_installed_one(host):
 def test_ubuntu_says_its_version_elsewhere(host):
     """Its uname has the number of the build only."""
     host.write("proc/sys/kernel/version", "#52-Ubuntu SMP PREEMPT_DYNAMIC Thu")
-    host.write("proc/version_signature", "Ubuntu 6.8.0-52.53-generic 6.8.12")
-    assert look(host).kernel.package_version == "6.8.0-52.53"
+    for said, version, stable in (
+        ("Ubuntu 6.8.0-52.53-generic 6.8.12", "6.8.0-52.53", "6.8.12"),
+        ("Ubuntu 6.8.0-1015.17~22.04.2-aws 6.8.8", "6.8.0-1015.17~22.04.2", "6.8.8"),
+        ("Ubuntu 5.15.0-100.110-generic-64k 5.15.143", "5.15.0-100.110", "5.15.143"),
+        ("something else", "", ""),
+    ):
+        host.write("proc/version_signature", said)
+        kernel = look(host).kernel
+        assert (kernel.package_version, kernel.stable) == (version, stable)
+
+
+@pytest.mark.parametrize(
+    ("release", "name", "version", "found"),
+    [
+        ("5.14.0-427.13.1.el9_4.x86_64", "kernel-core", "5.14.0-427.13.1.el9_4", True),
+        ("5.14.0-427.13.1.el9_4.x86_64", "kernel-core", "5.14.0-427.20.1.el9_4", False),
+        ("5.14.0-427.13.1.el9_4.x86_64", "kernel-headers", "5.14.0-427.13.1.el9_4", False),
+        ("5.15.0-200.131.27.el9uek.x86_64", "kernel-uek-core", "5.15.0-200.131.27.el9uek", True),
+        ("5.14.21-150500.55.52-default", "kernel-default", "5.14.21-150500.55.52.1", True),
+        ("5.14.21-150500.55.5-default", "kernel-default", "5.14.21-150500.55.52.1", False),
+        ("5.14.21-150500.55.52-default", "kernel-macros", "5.14.21-150500.55.52.1", False),
+    ],
+)
+def test_rpms_kernel_is_found_by_its_version(release, name, version, found):
+    """Red Hat's releases are version and architecture; SUSE leaves a number out and adds the flavour."""
+    one = Package(name=name, version=version, source="kernel", source_version=version, origin="rpm")
+    assert _holds(one, release, "x86_64") is found
 
 
 def test_config_may_be_packed(host):
