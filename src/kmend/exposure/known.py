@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,8 @@ _MACHINES = {
     "ppc64le": "powerpc",
     "loongarch64": "loongarch",
 }
+_OWN_WORD = re.compile(r"\b(Debian|Ubuntu)\b")
+"""What a kernel calls itself (``uname -v``), wherever it was installed."""
 _WHOLE_RELEASES = frozenset((
     "debian", "devuan", "raspbian", "kali", "alpine", "arch", "manjaro", "fedora", "opensuse-tumbleweed", "nixos",
     "gentoo", "void", "amzn", "azurelinux", "mariner", "photon", "flatcar", "cos", "bottlerocket", "talos",
@@ -147,7 +150,8 @@ def of_advisories(path: Path, facts: Facts) -> Statement | None:
 
 
 def _takes(facts: Facts) -> Takes:
-    name = facts.distribution.partition(" ")[0]
+    own = _OWN_WORD.search(facts.kernel.version)
+    name = own[1].lower() if own else facts.distribution.partition(" ")[0]
     if name in _WHOLE_RELEASES:
         return Takes.NOTHING
     if name in _ONE_SERIES:

@@ -214,6 +214,8 @@ def test_lists_of_another_kernel_are_refused():
 @pytest.mark.parametrize(
     ("distribution", "package", "stable", "takes", "version"),
     [
+        ("somebodys 1", "Debian 6.1.176-1", "", Takes.NOTHING, "6.1.176"),
+        ("debian 12", "Ubuntu 6.8.0-52.53", "", Takes.SERIES, "6.8.0"),
         ("debian 12", "6.1.176-1", "", Takes.NOTHING, "6.1.176"),
         ("ubuntu 22.04", "5.15.0-91.101", "", Takes.SERIES, "5.15.0"),
         ("ubuntu 22.04", "5.15.0-91.101", "5.15.131", Takes.REPAIRS, "5.15.131"),
@@ -226,10 +228,11 @@ def test_lists_of_another_kernel_are_refused():
     ],
 )
 def test_whose_version_says_what_is_in_it(distribution, package, stable, takes, version):
-    """A kernel from no package is upstream's, but for those who have no such."""
+    """What it calls itself comes first; one from no package is upstream's, but for those who have no such."""
+    says, _, package = package.rpartition(" ")
     kernel = KernelFacts(
         release="6.1.176",
-        version="",
+        version=f"#1 SMP {says} {package}",
         architecture="x86_64",
         build_id="",
         package_version=package,
