@@ -79,8 +79,8 @@ def test_run(ends):
     ours, theirs = ends
     guest = FakeGuest(theirs)
     channel = Channel(ours, obituary=lambda: "", silence=5)
-    channel.wait_up(timeout=5)
-    assert channel.run(["echo", "1"], timeout=2, uid=7, stdin=b"in") == Answer(code=3, stdout=b"echo", stderr=b"")
+    channel.wait_up(timeout=60)
+    assert channel.run(["echo", "1"], timeout=60, uid=7, stdin=b"in") == Answer(code=3, stdout=b"echo", stderr=b"")
     assert guest.seen == [(7, 2000, [b"echo", b"1"], b"in")]
 
 
@@ -90,7 +90,7 @@ def test_dead_guest_is_reported_at_once(ends):
     FakeGuest(theirs, answers=False)
     dead = []
     channel = Channel(ours, obituary=lambda: "It panicked." if dead else "", silence=60)
-    channel.wait_up(timeout=5)
+    channel.wait_up(timeout=60)
     dead.append(True)
     begun = time.monotonic()
     with pytest.raises(LostGuest, match="It panicked"):
@@ -103,7 +103,7 @@ def test_silent_guest_is_a_hang(ends):
     ours, theirs = ends
     FakeGuest(theirs, answers=False)
     channel = Channel(ours, obituary=lambda: "", silence=0.6)
-    channel.wait_up(timeout=5)
+    channel.wait_up(timeout=60)
     with pytest.raises(LostGuest, match=r"hangs: no sign of life for 0.6 s \(during: sleep"):
         channel.run(["sleep", "9"], timeout=60)
 
