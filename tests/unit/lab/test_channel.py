@@ -81,7 +81,7 @@ def test_run(ends):
     channel = Channel(ours, obituary=lambda: "", silence=5)
     channel.wait_up(timeout=60)
     assert channel.run(["echo", "1"], timeout=60, uid=7, stdin=b"in") == Answer(code=3, stdout=b"echo", stderr=b"")
-    assert guest.seen == [(7, 2000, [b"echo", b"1"], b"in")]
+    assert guest.seen == [(7, 60_000, [b"echo", b"1"], b"in")]
 
 
 def test_dead_guest_is_reported_at_once(ends):
