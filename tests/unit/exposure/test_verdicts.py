@@ -108,7 +108,7 @@ def host_of(distribution, version, *, stable="", source="linux-signed", origin="
     """A host of another distribution, whose kernel comes from a package."""
     name = "linux-image-x" if origin == "deb" else "kernel-core"
     owner = Package(name=name, version=version, source=source, source_version=version, origin=origin)
-    kernel = replace(facts().kernel, package=name, package_version=version, stable=stable)
+    kernel = replace(facts().kernel, version="#1 SMP", package=name, package_version=version, stable=stable)
     return facts(distribution=distribution, kernel=kernel, packages=(owner,))
 
 
