@@ -70,6 +70,11 @@ class Case:
         """The containers that run."""
         return tuple(one for one in self.facts.containers if one.state in {"running", "paused"} or one.pid)
 
+    @property
+    def is_x86(self) -> bool:
+        """Whether the host's processors are, or may be, of this kind."""
+        return self.facts.kernel.architecture in {"x86_64", "i686", ""}
+
     @cached_property
     def images_by_name(self) -> Mapping[str, list[Image]]:
         """Images by each of their names."""

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from kmend.audit.check import Check
 from kmend.audit.checks import (
+    boot,
     container_mounts,
     container_use,
     containers,
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     *runtimes.CHECKS,
     *modules.CHECKS,
     *sysctls.CHECKS,
+    *boot.CHECKS,
     *kernel.CHECKS,
 )
 
