@@ -24,7 +24,6 @@ NETWORK = {
 }
 DOCKERFILE = 'FROM kmend-lab\nENTRYPOINT ["/bin/busybox", "sleep", "100000"]\n'
 START = """
-mkdir -p /srv/pause
 docker build -q -t pause:1 /srv/pause
 docker save pause:1 -o /srv/pause.tar
 systemctl restart containerd
@@ -36,9 +35,8 @@ rm /srv/pause.tar
 def start_cri(vm):
     """Restart containerd with its CRI, and give it an image for the pods themselves."""
     vm.put("/etc/containerd/config.toml", CONFIG.encode())
-    vm.must(["mkdir", "-p", "/etc/cni/net.d"])
+    vm.must(["mkdir", "-p", "/etc/cni/net.d", "/srv/pause"])
     vm.put("/etc/cni/net.d/10-lab.conflist", json.dumps(NETWORK).encode())
-    vm.must(["mkdir", "-p", "/srv/pause"])
     vm.put("/srv/pause/Dockerfile", DOCKERFILE.encode())
     vm.must(["sh", "-ec", START], timeout=600)
     vm.put(CLIENT, (Path(__file__).parent / "cri_client.py").read_bytes())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from kmend.audit.check import Advisory
 from kmend.linux.releases import is_of
-from kmend.linux.versions import COMPARE, debian_compare
+from kmend.linux.versions import comparison
 from kmend.model.facts import Package
 
 _MODULE = ".module"
@@ -40,7 +40,7 @@ def is_closed(advisory: Advisory, version: str, *, kind: str) -> bool:
     """Whether a version of a package of some kind (``Package.origin``) has the fix."""
     if not advisory.fixed or advisory.fixed == "0":
         return bool(advisory.fixed)
-    return COMPARE.get(kind, debian_compare)(version, advisory.fixed) >= 0
+    return comparison(kind)(version, advisory.fixed) >= 0
 
 
 def open_holes(

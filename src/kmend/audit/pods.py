@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _CAPABILITIES = "Take it out of `securityContext.capabilities.add`; drop ALL there, and add what is needed."
+_EXEC = "End the process; let fewer people `kubectl exec` (RBAC: pods/exec)."
 _PATH = "Take the `hostPath` volume out of the pod"
 
 REMEDIES: Mapping[str, str] = {
@@ -22,8 +23,8 @@ REMEDIES: Mapping[str, str] = {
     "container-host-uts": "It comes with `hostNetwork: true`; take that out.",
     "container-host-cgroups": "Take out `securityContext.privileged`; on cgroup v2 the runtime then gives it one.",
     "container-seccomp": "Set `seccompProfile.type: RuntimeDefault`, or the kubelet's `seccompDefault`.",
-    "container-strong-exec": "End the process; let fewer people `kubectl exec` (RBAC: pods/exec).",
-    "container-root-exec": "End the process; let fewer people `kubectl exec` (RBAC: pods/exec).",
+    "container-strong-exec": _EXEC,
+    "container-root-exec": _EXEC,
     "container-new-privileges": "Set `securityContext.allowPrivilegeEscalation: false`.",
     "container-host-users": "Set `hostUsers: false` for the pod.",
     "container-host-folders": f"{_PATH}, or mount one folder of it with `readOnly: true`.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kmend.linux.versions import series_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
@@ -18,4 +20,4 @@ class Sources:
     @property
     def series(self) -> str:
         """E.g. ``6.1``."""
-        return ".".join(self.old_version.split(".")[:2])
+        return series_of(self.old_version)

@@ -13,6 +13,7 @@ from kmend.cli.output import show_json
 from kmend.cli.progress import shown
 from kmend.kernels import store
 from kmend.kit.errors import InputError
+from kmend.linux.versions import series_of
 
 _FOLDER = click.Path(path_type=Path)
 _VERSION = re.compile(r"\d+\.\d+\.\d+[-+~.\w]*")
@@ -78,7 +79,7 @@ def _tree(name: str) -> Path:
     """The source tree that a version or a folder names."""
     folder = Path(name)
     if not folder.exists() and _VERSION.fullmatch(name):
-        series = ".".join(name.split(".")[:2])
+        series = series_of(name)
         with shown() as progress:
             return store.source(series, name, progress=progress)
     if not (folder / "Kbuild").is_file():

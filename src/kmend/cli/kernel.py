@@ -16,6 +16,7 @@ from kmend.exposure.units import units
 from kmend.kernels import compiler, prune, store
 from kmend.kit.errors import InputError, SourceError
 from kmend.kit.files import write_atomic
+from kmend.linux.versions import series_of
 from kmend.model import wire
 from kmend.model.kernel import Kit, OfferedKernel
 
@@ -159,7 +160,7 @@ def _rows(offered: Sequence[OfferedKernel]) -> list[_Row]:
                 _Row(
                     release=release,
                     version=version or "?",
-                    series=".".join(release.split(".")[:2]),
+                    series=series_of(release),
                     flavour="",
                     state=state,
                     offered=False,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from kmend.kit.errors import InputError, SourceError
 from kmend.linux.releases import is_of, of_osv, of_tracker
+from kmend.linux.versions import series_of
 from kmend.model.fix import CVE_ID
 
 _PACKAGES = frozenset(("linux", "kernel"))
@@ -93,7 +94,7 @@ def standing(
         InputError: It is neither, or not as the format says.
         SourceError: The archive is damaged.
     """
-    series = ".".join(_without_epoch(version).split(".")[:2])
+    series = series_of(_without_epoch(version))
     names = frozenset(one.lower() for one in packages)
     done: dict[str, str] = {}
     still_open: dict[str, str] = {}

@@ -13,7 +13,7 @@ from kmend.exposure.presence import Finder
 from kmend.exposure.verdicts import Known, Takes
 from kmend.kit.errors import InputError
 from kmend.linux.changelog import ChangelogItem
-from kmend.linux.versions import COMPARE, debian_compare
+from kmend.linux.versions import comparison, series_of
 from kmend.model.exposure import Evidence, KernelFiles
 from kmend.model.facts import Facts
 from kmend.model.livepatch import Livepatch
@@ -135,9 +135,9 @@ def of_advisories(path: Path, facts: Facts) -> Statement | None:
     """
     version = facts.kernel.package_version
     owner = next((one for one in facts.packages or () if one.name == facts.kernel.package), None)
-    compare = COMPARE.get(owner.origin if owner else "", debian_compare)
+    compare = comparison(owner.origin if owner else "")
     if _takes(facts) is Takes.NOTHING:
-        series = ".".join(version.split(".")[:2])
+        series = series_of(version)
         found = advisories.closed(path, older="0", newer=version, series=series, compare=compare)
         return Statement(source=path.name, cves={one.cve: one.version for one in found})
     if owner is None:

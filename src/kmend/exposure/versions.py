@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kmend.exposure.records import Affected, Span
+from kmend.linux.versions import series_of
 
 _VERSION = re.compile(r"(\d+(?:\.\d+)*)(?:-rc(\d+))?")
 _FINAL = 1 << 20
@@ -38,7 +39,7 @@ def stand(version: str, affected: tuple[Affected, ...]) -> Stand | None:
 
 def ever_affected(version: str, affected: tuple[Affected, ...]) -> bool:
     """Whether any release of a version's series, ``5.15`` of ``5.15.0``, has the hole."""
-    series = ".".join(version.split(".")[:2])
+    series = series_of(version)
     ends = {end for one in affected for span in one.spans for end in (span.start, span.below)}
     turns = {end for end in ends if end.startswith(f"{series}.") and _key(end)}
     stands = (stand(one, affected) for one in {f"{series}.0", f"{series}.{_FINAL}", *turns})

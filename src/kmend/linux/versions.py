@@ -1,8 +1,9 @@
-"""Which version of a package is newer: as Debian, Alpine and rpm count."""
+"""Versions of packages: which is newer, as Debian, Alpine and rpm count, and the series of a kernel's."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import zip_longest
 
 _LONGEST_EPOCH = 10
@@ -57,8 +58,17 @@ def rpm_compare(version: str, other: str) -> int:
     return order or (_rpm_part_compare(release, other_release) if release and other_release else 0)
 
 
-COMPARE = {"deb": debian_compare, "apk": apk_compare, "rpm": rpm_compare}
-"""Kind of a package → how its versions are compared."""
+_COMPARE = {"deb": debian_compare, "apk": apk_compare, "rpm": rpm_compare}
+
+
+def comparison(kind: str) -> Callable[[str, str], int]:
+    """How versions of packages of a kind (``Package.origin``) are compared; of one not known as Debian's."""
+    return _COMPARE.get(kind, debian_compare)
+
+
+def series_of(version: str) -> str:
+    """The series of a kernel: ``6.1`` for ``6.1.192-2``."""
+    return ".".join(version.split(".")[:2])
 
 
 def _epoch(version: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from kmend.cli.update.merging import Merger
 from kmend.exposure.units import units
 from kmend.kernels import store
 from kmend.kit.progress import Silent
+from kmend.linux.versions import series_of
 from kmend.model.fix import Fix, Objection, ObjectionCode
 from kmend.model.kernel import Kit
 from kmend.model.livepatch import Livepatch
@@ -223,7 +224,7 @@ def real_retaker(plan: UpdatePlan, kit: Kit) -> Retaker:
 
     def load() -> Update:
         old = kit.kernel.version
-        series = ".".join(old.split(".")[:2])
+        series = series_of(old)
         new = store.source(series, plan.to_version, progress=Silent())
         sources = Sources(old=kit.source, new=new, old_version=old, new_version=plan.to_version)
         return Update.between(units(kit, progress=Silent()), sources, progress=Silent())

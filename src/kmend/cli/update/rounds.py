@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from kmend.cli.update.steps import PLAN, build_plan, make_plan, read_plan, save_plan, series_of
+from kmend.cli.update.steps import PLAN, build_plan, make_plan, read_plan, save_plan
 from kmend.cli.update.together import FOLDER
 from kmend.cli.update.watch_config import CHANNEL, WatchConfig
 from kmend.kernels import store
@@ -28,6 +28,7 @@ from kmend.kit.files import file_problem, write_atomic
 from kmend.kit.progress import Progress
 from kmend.kit.run import run
 from kmend.lab.reporting import REPORT
+from kmend.linux.versions import series_of
 from kmend.model import wire
 from kmend.model.host import ChannelEntry
 from kmend.model.kernel import Kit

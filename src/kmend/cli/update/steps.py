@@ -26,6 +26,7 @@ from kmend.kit.files import lock, write_atomic
 from kmend.kit.progress import Progress
 from kmend.linux import changelog
 from kmend.linux.changelog import ChangelogItem
+from kmend.linux.versions import series_of
 from kmend.model import wire
 from kmend.model.fix import Fix
 from kmend.model.kernel import Kernel, Kit
@@ -33,11 +34,6 @@ from kmend.model.update import Outcome, PlannedFix, Together, UpdatePlan, Update
 
 PLAN = "plan.json"
 FIXES = "fixes"
-
-
-def series_of(version: str) -> str:
-    """E.g. ``6.1`` for ``6.1.192-2``."""
-    return ".".join(version.split(".")[:2])
 
 
 def make_plan(

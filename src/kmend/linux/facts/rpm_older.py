@@ -34,8 +34,7 @@ _BLOCK, _SLOT_PAGE, _FIRST_SLOT = 16, 4096, 32
 
 def is_berkeley(content: bytes) -> bool:
     """Whether it is Berkeley DB's hash, which rpm wrote up to 4.15 (Red Hat's up to 8): ``Packages``."""
-    at = content[_MAGIC_AT : _MAGIC_AT + 4]
-    return _BERKELEY_MAGIC in {int.from_bytes(at, "little"), int.from_bytes(at, "big")}
+    return bool(_byte_order(content))
 
 
 def is_ndb(content: bytes) -> bool:
@@ -49,9 +48,8 @@ def berkeley(content: bytes) -> Iterator[bytes]:
     Raises:
         ValueError: A part of it cannot be read; with the reason.
     """
-    order = "<" if int.from_bytes(content[_MAGIC_AT : _MAGIC_AT + 4], "little") == _BERKELEY_MAGIC else ">"
     try:
-        yield from _Hash(content, order).rows()
+        yield from _Hash(content, _byte_order(content)).rows()
     except struct.error:
         raise ValueError("the database is cut off") from None
 
@@ -66,6 +64,12 @@ def ndb(content: bytes) -> Iterator[bytes]:
         yield from _ndb_rows(content)
     except struct.error:
         raise ValueError("the database is cut off") from None
+
+
+def _byte_order(content: bytes) -> str:
+    """That of the machine which wrote the hash, as struct has it; empty when it is none."""
+    magic = content[_MAGIC_AT : _MAGIC_AT + 4]
+    return next((one for one in "<>" if magic == struct.pack(f"{one}I", _BERKELEY_MAGIC)), "")
 
 
 class _Hash:

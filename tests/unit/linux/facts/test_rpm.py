@@ -44,8 +44,8 @@ def database(tmp_path_factory):
         subprocess.run(["rpmbuild", "-bb", *define, spec], check=True, capture_output=True)
     packages = sorted(folder.rglob("RPMS/**/*.rpm"))
     assert len(packages) == 3
-    (folder / "root").mkdir()
     install = ["rpm", "--dbpath", folder / "db", "--define", "_db_backend sqlite", "--root", folder / "root"]
+    (folder / "root").mkdir()
     subprocess.run([*install, "-i", "--justdb", "--nodeps", *packages], check=True, capture_output=True)
     return next(folder.rglob("rpmdb.sqlite")).read_bytes()
 
